@@ -1,0 +1,120 @@
+//! What happens to a packet that belongs to no flow: the rules of who may talk to whom, as pure functions over a [`World`].
+//!
+//! They judge the original destination, before any translation. Not here: how a flow is made and packets are rewritten.
+
+use crate::{
+    drop_reason::DropReason,
+    layout::{Network, Published},
+    tuple::{Protocol, Zone},
+    wire::{Be16, IpHeader, Kind, Packet},
+};
+
+/// What the rules need to know of the host.
+pub trait World<A> {
+    /// Is this one of the host's own addresses, gateway addresses included?
+    fn is_local(&self, address: A) -> bool;
+    /// The network whose subnet holds the address.
+    fn network_of(&self, address: A) -> Option<Zone>;
+    /// The port published on exactly this address.
+    fn published(&self, address: A, port: Be16, protocol: Protocol) -> Option<Published>;
+}
+
+/// What happens to a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The host's own stack takes it, unchanged.
+    Stack,
+    /// It dies.
+    Drop(DropReason),
+    /// To a container through a published port.
+    Publish(Published),
+    /// Out through an uplink.
+    Route,
+}
+
+/// May this packet open a flow? TCP only by a SYN (RFC 9293 §3.5), UDP and echo requests always.
+#[inline(always)]
+pub fn opens<A>(packet: &Packet<A>) -> bool {
+    match packet.kind {
+        Kind::Tcp => packet.flags.opens(),
+        Kind::Udp | Kind::EchoRequest => true,
+        _ => false,
+    }
+}
+
+/// Why a packet that needs a flow and has none may not open one.
+#[inline(always)]
+fn refusal(kind: Kind) -> DropReason {
+    match kind {
+        Kind::Fragment => DropReason::Fragment,
+        Kind::Options => DropReason::IpOptions,
+        Kind::Other => DropReason::UnsupportedProtocol,
+        _ => DropReason::NoFlow,
+    }
+}
+
+/// The published port that a packet to `address` means: one on that very address, or one on every address of the host.
+#[inline(always)]
+pub fn published<A: IpHeader, W: World<A>>(world: &W, address: A, port: Be16, protocol: Protocol) -> Option<Published> {
+    if let Some(exact) = world.published(address, port, protocol) {
+        return Some(exact);
+    }
+    let wildcard = world.published(A::UNSPECIFIED, port, protocol)?;
+    if world.is_local(address) { Some(wildcard) } else { None }
+}
+
+/// A container's packet to an address that is not in its own network, or to its gateway.
+#[inline(always)]
+pub fn from_container<A: IpHeader, W: World<A>>(
+    world: &W,
+    network: &Network,
+    gateway: A,
+    packet: &Packet<A>,
+) -> Verdict {
+    let destination = packet.tuple.destination;
+    // Never routed: at most for the host itself.
+    if destination.is_link_local() {
+        return Verdict::Stack;
+    }
+    let internal = network.has(Network::INTERNAL);
+    if world.is_local(destination) {
+        if internal {
+            return if destination == gateway { Verdict::Stack } else { Verdict::Drop(DropReason::InternalNetwork) };
+        }
+        if opens(packet)
+            && let Some(port) = published(world, destination, packet.tuple.destination_port, packet.protocol)
+        {
+            return Verdict::Publish(port);
+        }
+        return Verdict::Stack;
+    }
+    if world.network_of(destination).is_some() {
+        return Verdict::Drop(DropReason::OtherNetwork);
+    }
+    if internal {
+        return Verdict::Drop(DropReason::InternalNetwork);
+    }
+    if opens(packet) { Verdict::Route } else { Verdict::Drop(refusal(packet.kind)) }
+}
+
+/// A packet from behind an uplink.
+#[inline(always)]
+pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> Verdict {
+    let destination = packet.tuple.destination;
+    // The stack drops what comes from outside to a loopback address; ports published there are for the host alone.
+    if destination.is_loopback() {
+        return Verdict::Stack;
+    }
+    if matches!(packet.kind, Kind::Tcp | Kind::Udp)
+        && let Some(port) = published(world, destination, packet.tuple.destination_port, packet.protocol)
+    {
+        return if opens(packet) { Verdict::Publish(port) } else { Verdict::Drop(DropReason::NoFlow) };
+    }
+    if world.network_of(destination).is_some() && !world.is_local(destination) {
+        return Verdict::Drop(DropReason::DirectAccess);
+    }
+    Verdict::Stack
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! Why a packet died: a closed list with a sentence each. Numbers are never reused, since counters outlive upgrades.
+
+macro_rules! drop_reasons {
+    ($($name:ident = $number:literal, $text:literal;)+) => {
+        /// Why the data plane dropped a packet.
+        #[repr(u32)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum DropReason {
+            $(#[doc = $text] $name = $number,)+
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The reason's name, as counters and the log show it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// What happened, in one sentence.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// The reason with this number, if there is one.
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    UnknownInterface = 1, "The packet came from an interface that carries our program but belongs to no endpoint.";
+    SpoofedMac = 2, "The container sent from a MAC address that is not its own.";
+    SpoofedSource = 3, "The container sent from an IP address that is not its own.";
+    SpoofedArp = 4, "The container's ARP packet claims an address that is not its own.";
+    Malformed = 5, "The packet is shorter than its headers say, or its IP header is not valid.";
+    OtherNetwork = 6, "The destination is a container of another network.";
+    InternalNetwork = 7, "The network is internal: its containers reach nothing outside.";
+    IccDisabled = 8, "The network does not let its containers talk to each other (enable_icc=false).";
+    DirectAccess = 9, "From outside straight to a container's address; only published ports are open.";
+    NoFlow = 10, "The packet belongs to no flow and may not open one.";
+    UnsupportedProtocol = 11, "The protocol cannot be translated.";
+    Fragment = 12, "A fragment that would need translation.";
+    IpOptions = 13, "IP options or extension headers on a packet that would need translation.";
+    NoRoute = 14, "The host has no route to the destination.";
+    NoUplink = 15, "The route leads out of an interface that is not an uplink.";
+    NoUplinkAddress = 16, "The uplink has no address of this family to masquerade with.";
+    NoPort = 17, "No free port was found on the uplink's address for this flow.";
+    FlowTableFull = 18, "The flow table is full.";
+    FlowQuota = 19, "The endpoint has as many flows as it may have.";
+    RewriteFailed = 20, "The kernel refused to rewrite the packet.";
+    Unmasqueraded = 21, "The packet would have left an uplink with a container's private address.";
+    UnknownContainer = 22, "The destination lies in one of our networks, but no container has that address.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_name_one_reason_each() {
+        for &reason in DropReason::ALL {
+            assert_eq!(DropReason::from_number(reason as u32), Some(reason));
+            assert!(reason.text().ends_with('.'), "{} has no sentence", reason.name());
+        }
+        assert_eq!(DropReason::from_number(0), None);
+    }
+}

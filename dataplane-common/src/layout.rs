@@ -1,0 +1,268 @@
+//! Keys and values of the maps, names and sizes: the contract between programs and agent, and between two versions of either.
+//!
+//! Every type is `repr(C)` without hidden padding, since keys are compared and values are copied byte by byte. A change of
+//! any of them is a new [`VERSION`]: pins of different versions live in different directories.
+
+use crate::{
+    address::{AnyAddress, V4, V6},
+    port::Pool,
+    tuple::{Protocol, Zone},
+    wire::Be16,
+};
+
+/// Version of everything in this module and of [`crate::Flow`]; part of the path of every pin.
+pub const VERSION: u32 = 1;
+
+/// How many networks fit, slot 0 ([`Zone::OUTSIDE`]) included.
+pub const MAX_NETWORKS: usize = 4096;
+/// How many endpoints fit, slot 0 (none) included.
+pub const MAX_ENDPOINTS: usize = 16384;
+/// How many interfaces may carry our programs: veths and bridges.
+pub const MAX_INTERFACES: usize = MAX_ENDPOINTS + MAX_NETWORKS;
+/// How many uplinks fit.
+pub const MAX_UPLINKS: usize = 256;
+/// How many addresses the host may have.
+pub const MAX_LOCAL_ADDRESSES: usize = 16384;
+/// How many ports can be published.
+pub const MAX_PUBLISHED: usize = 131_072;
+/// Directional entries of the flow table of each family, by default; settable at the first start.
+pub const DEFAULT_FLOWS: usize = 262_144;
+
+/// Value of `INTERFACES`, by ifindex: whose interface is it?
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// The endpoint on whose host-side veth the program runs; 0 on a bridge.
+    pub endpoint: u32,
+    /// The network.
+    pub network: Zone,
+    /// Always zero.
+    pub reserved: u16,
+}
+
+/// Value of `ENDPOINTS`, by endpoint slot.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Raised when the endpoint goes or moves: flows that carry an older number are dead.
+    pub generation: u32,
+    /// The host-side veth; 0 when the slot is free.
+    pub ifindex: u32,
+    /// How many flows the endpoint may own.
+    pub quota: u32,
+    /// The endpoint's network.
+    pub network: Zone,
+    /// [`Endpoint::PUBLISHES`] and others.
+    pub flags: u16,
+    /// MAC address of the container's interface.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub reserved: u16,
+    /// IPv4 address, or 0.0.0.0.
+    pub v4: V4,
+    /// IPv6 address, or `::`.
+    pub v6: V6,
+    /// IPv6 link-local address.
+    pub link_local: V6,
+}
+
+impl Endpoint {
+    /// Flag: some port of the endpoint is published, so its packets to the own network may be answers to a hairpin flow.
+    pub const PUBLISHES: u16 = 1;
+}
+
+/// Value of `NETWORKS`, by network slot.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// [`Network::PRESENT`] and others; 0 when the slot is free.
+    pub flags: u32,
+    /// The bridge device.
+    pub bridge: u32,
+    /// MTU of the network, bytes.
+    pub mtu: u32,
+    /// MAC address of the bridge: what routed packets come from.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub reserved: u16,
+    /// IPv4 subnet, or a prefix that matches nothing.
+    pub v4: V4,
+    /// Its mask.
+    pub v4_mask: V4,
+    /// IPv4 gateway address.
+    pub v4_gateway: V4,
+    /// IPv6 subnet, or a prefix that matches nothing.
+    pub v6: V6,
+    /// Its mask.
+    pub v6_mask: V6,
+    /// IPv6 gateway address.
+    pub v6_gateway: V6,
+}
+
+impl Network {
+    /// Flag: the slot is in use.
+    pub const PRESENT: u32 = 1;
+    /// Flag: containers may talk to each other.
+    pub const ICC: u32 = 2;
+    /// Flag: sources are translated on the way out.
+    pub const MASQUERADE: u32 = 4;
+    /// Flag: nothing goes out and nothing comes in.
+    pub const INTERNAL: u32 = 8;
+
+    /// Is `flag` set?
+    #[inline(always)]
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Value of a network's own map of neighbours, by address ([`AnyAddress`]): IPv4, IPv6 and IPv6 link-local of each endpoint.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Neighbor {
+    /// The endpoint's slot.
+    pub endpoint: u32,
+    /// Its host-side veth.
+    pub ifindex: u32,
+    /// MAC address of the container's interface.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub reserved: u16,
+}
+
+/// Value of `UPLINKS`, by ifindex.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Uplink {
+    /// IPv4 address to masquerade with, or 0.0.0.0.
+    pub v4: V4,
+    /// IPv6 address to masquerade with, or `::`.
+    pub v6: V6,
+    /// Its MTU, bytes.
+    pub mtu: u32,
+}
+
+/// Key of `PUBLISHED`: what a client connects to.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PublishedKey {
+    /// Host address; the family's unspecified address means every address of the host.
+    pub address: AnyAddress,
+    /// Host port.
+    pub port: Be16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Always zero.
+    pub reserved: u8,
+}
+
+/// Value of `PUBLISHED`: where the connection goes.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Published {
+    /// Address of the container, of the same family as the key.
+    pub container: AnyAddress,
+    /// Slot of the container's endpoint.
+    pub endpoint: u32,
+    /// Port in the container.
+    pub port: Be16,
+    /// Always zero.
+    pub reserved: u16,
+}
+
+/// The one value of `CONFIG`: what the agent tells all programs, and may change at any time.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Key of the hash that chooses ports (RFC 6056 §3.3.3); made once, at the first start.
+    pub secret: [u64; 2],
+    /// Raised whenever a route, a link or an address of the host changes: cached next hops are looked up anew.
+    pub route_generation: u32,
+    /// Ports to translate to.
+    pub pool: Pool,
+}
+
+/// Key of `DROPS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DropKey {
+    /// The endpoint that sent the packet or should have received it; 0 if none can be named.
+    pub endpoint: u32,
+    /// A [`crate::DropReason`].
+    pub reason: u32,
+}
+
+/// Value of `DROPS`, on each CPU.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DropCount {
+    /// Packets dropped.
+    pub packets: u64,
+    /// Their bytes, Ethernet headers included.
+    pub bytes: u64,
+}
+
+/// What the agent hands to the `collect` program, one after the other, as the payload of a frame: a pair of entries to
+/// forget unless either has been used since the agent looked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Expired<A> {
+    /// Key of the entry of the original direction.
+    pub key: crate::FlowKey<A>,
+    /// Key of the entry of the reply direction.
+    pub reply: crate::FlowKey<A>,
+    /// The original entry's `last_used` when the agent looked.
+    pub last_used: u32,
+    /// The reply entry's.
+    pub reply_last_used: u32,
+}
+
+/// How many [`Expired`] records one run of `collect` takes.
+pub const EXPIRED_BATCH: usize = 32;
+/// EtherType of the frame that carries [`Expired`] records of IPv4 (IEEE 802 local experimental); IPv6 is the next.
+pub const EXPIRED_ETHERTYPE: u16 = 0x88b5;
+
+const _: () = {
+    assert!(size_of::<Interface>() == 8);
+    assert!(size_of::<Endpoint>() == 60);
+    assert!(size_of::<Network>() == 80);
+    assert!(size_of::<Neighbor>() == 16);
+    assert!(size_of::<Uplink>() == 24);
+    assert!(size_of::<PublishedKey>() == 20 && size_of::<Published>() == 24);
+    assert!(size_of::<Config>() == 32);
+    assert!(size_of::<DropKey>() == 8 && size_of::<DropCount>() == 16);
+};
+
+/// Lets the agent read and write the types as bytes.
+#[cfg(feature = "user")]
+mod pod {
+    use super::{
+        AnyAddress, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, Published, PublishedKey, Uplink,
+    };
+    use crate::{Flow, FlowKey, V4, V6};
+    use aya::Pod;
+
+    macro_rules! pod {
+        ($($type:ty),+ $(,)?) => {
+            $(
+                // SAFETY: `repr(C)` or `repr(transparent)` integers without padding (sizes are asserted): any bits are valid.
+                unsafe impl Pod for $type {}
+            )+
+        };
+    }
+
+    pod!(
+        AnyAddress,
+        Config,
+        DropCount,
+        DropKey,
+        Endpoint,
+        Interface,
+        Neighbor,
+        Network,
+        Published,
+        PublishedKey,
+        Uplink
+    );
+    pod!(FlowKey<V4>, FlowKey<V6>, Flow<V4>, Flow<V6>);
+}

@@ -1,0 +1,60 @@
+//! How long a flow lives without a packet. RFC 5382 REQ-5 (TCP), RFC 4787 REQ-5 (UDP), RFC 5508 REQ-2 (ICMP).
+
+use crate::{
+    tcp::{Flags, State},
+    tuple::Protocol,
+};
+
+/// Idle times in seconds after which a flow is forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// TCP: only the SYN was seen.
+    pub tcp_syn_sent: u32,
+    /// TCP: the SYN was answered, but not acknowledged.
+    pub tcp_syn_received: u32,
+    /// TCP: open or half closed.
+    pub tcp_established: u32,
+    /// TCP: both sides have closed.
+    pub tcp_closing: u32,
+    /// TCP: a RST was seen.
+    pub tcp_reset: u32,
+    /// UDP without an answer.
+    pub udp_unanswered: u32,
+    /// UDP with an answer.
+    pub udp_answered: u32,
+    /// ICMP echo and all other protocols.
+    pub other: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp_syn_sent: 30,
+            tcp_syn_received: 60,
+            tcp_established: 7440,
+            tcp_closing: 30,
+            tcp_reset: 10,
+            udp_unanswered: 30,
+            udp_answered: 300,
+            other: 60,
+        }
+    }
+}
+
+impl Timeouts {
+    /// The idle time in seconds allowed to a flow of `protocol` with these TCP flags seen, answered or not.
+    pub fn of(&self, protocol: Protocol, original: Flags, reply: Flags, answered: bool) -> u32 {
+        match protocol {
+            Protocol::TCP => match State::of(original, reply) {
+                State::SynSent => self.tcp_syn_sent,
+                State::SynReceived => self.tcp_syn_received,
+                State::Established => self.tcp_established,
+                State::Closing => self.tcp_closing,
+                State::Reset => self.tcp_reset,
+            },
+            Protocol::UDP if answered => self.udp_answered,
+            Protocol::UDP => self.udp_unanswered,
+            _ => self.other,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Headers as they lie on the wire, and the parser that turns a frame into a [`Packet`].
+//!
+//! A header is a `repr(C)` struct without padding whose fields hold network byte order; [`Frame::read`] takes one from a
+//! checked position. Offsets are constants: that is what the verifier can follow. IP options and extension headers are
+//! recognised, not skipped; what needs more than the fixed headers takes the kernel's way.
+
+pub mod arp;
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod ipv6;
+mod packet;
+pub mod transport;
+
+pub use packet::{IpFields, IpHeader, Kind, Packet};
+
+/// A 16-bit number in network byte order.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Be16(u16);
+
+impl Be16 {
+    /// Takes a number in host byte order.
+    #[inline(always)]
+    pub const fn new(host: u16) -> Self {
+        Self(host.to_be())
+    }
+
+    /// The number in host byte order.
+    #[inline(always)]
+    pub const fn get(self) -> u16 {
+        u16::from_be(self.0)
+    }
+
+    /// The number as it lies in memory, for checksum helpers and context fields.
+    #[inline(always)]
+    pub const fn raw(self) -> u16 {
+        self.0
+    }
+
+    /// Takes a number that is in network byte order already.
+    #[inline(always)]
+    pub const fn from_raw(raw: u16) -> Self {
+        Self(raw)
+    }
+}
+
+/// A fixed-size header.
+///
+/// # Safety
+///
+/// Implementors are `repr(C)`, have no padding, and every bit pattern is a valid value.
+pub unsafe trait Header: Copy {}
+
+/// An Ethernet frame whose bytes can be read at checked positions.
+pub trait Frame {
+    /// Length of the frame in bytes, Ethernet header included.
+    fn len(&self) -> usize;
+
+    /// Is there no byte at all?
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The header at byte `at`, or `None` when the frame ends before it does.
+    fn read<T: Header>(&self, at: usize) -> Option<T>;
+}
+
+impl Frame for [u8] {
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn read<T: Header>(&self, at: usize) -> Option<T> {
+        let bytes = self.get(at..at.checked_add(size_of::<T>())?)?;
+        // SAFETY: `bytes` holds exactly size_of::<T>() bytes, the read is unaligned, and any bit pattern is a valid `Header`.
+        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    }
+}

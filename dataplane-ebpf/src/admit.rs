@@ -1,0 +1,41 @@
+//! What the host's stack may bring to a container: the rule behind `to_bridge` and `to_container`.
+
+use dataplane_common::{
+    DropReason, V4, V6, Zone,
+    wire::{
+        Frame as _,
+        ethernet::{self, Ethernet},
+    },
+};
+
+use crate::{
+    drops::NEXT,
+    flow::{self, Flows},
+    maps,
+    skb::Skb,
+};
+
+/// Lets in what the host itself sends and what belongs to a flow that was made elsewhere; everything else that the stack
+/// forwards came from an interface that we do not watch, straight to a container's address.
+///
+/// # Errors
+///
+/// [`DropReason::DirectAccess`], or [`DropReason::Malformed`].
+#[inline(always)]
+pub fn admit(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
+    if skb.ingress_ifindex() == 0 {
+        return Ok(NEXT);
+    }
+    let Some(header) = skb.read::<Ethernet>(0) else { return Err(DropReason::Malformed) };
+    match header.ethertype.get() {
+        ethernet::IPV4 => packet::<V4>(skb, zone),
+        ethernet::IPV6 => packet::<V6>(skb, zone),
+        _ => Ok(NEXT),
+    }
+}
+
+#[inline(always)]
+fn packet<A: Flows>(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
+    let packet = maps::parse::<A>(skb)?;
+    if flow::expects(packet, zone) { Ok(NEXT) } else { Err(DropReason::DirectAccess) }
+}

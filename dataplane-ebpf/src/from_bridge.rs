@@ -1,0 +1,52 @@
+//! TC ingress of a network's bridge device: what goes up from the network to the host's stack.
+//!
+//! `from_container` has judged all that comes from our own ports. Here the isolation of networks is kept once more, for
+//! whatever else may have been plugged into the bridge.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use dataplane_common::{
+    DropReason, V4, V6, Zone,
+    decision::World,
+    wire::{
+        Frame as _,
+        ethernet::{self, Ethernet},
+    },
+};
+
+use crate::{
+    drops::{Dropped, NEXT, Outcome, finish},
+    maps::{self, Family, Maps},
+    skb::Skb,
+};
+
+/// The hook.
+#[classifier]
+pub fn from_bridge(ctx: TcContext) -> i32 {
+    finish(&ctx, "from_bridge", run(&Skb::new(&ctx)))
+}
+
+#[inline(always)]
+fn run(skb: &Skb<'_>) -> Outcome {
+    let Some(interface) = maps::interface(skb.ifindex()) else {
+        return Err(Dropped::at(0, DropReason::UnknownInterface));
+    };
+    let Some(header) = skb.read::<Ethernet>(0) else { return Err(Dropped::at(0, DropReason::Malformed)) };
+    let verdict = match header.ethertype.get() {
+        ethernet::IPV4 => packet::<V4>(skb, interface.network),
+        ethernet::IPV6 => packet::<V6>(skb, interface.network),
+        _ => Ok(NEXT),
+    };
+    verdict.map_err(|reason| Dropped::at(0, reason))
+}
+
+#[inline(always)]
+fn packet<A: Family>(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
+    let destination = maps::parse::<A>(skb)?.tuple.destination;
+    if destination.is_group() || Maps.is_local(destination) {
+        return Ok(NEXT);
+    }
+    match Maps.network_of(destination) {
+        Some(other) if other != zone => Err(DropReason::OtherNetwork),
+        _ => Ok(NEXT),
+    }
+}

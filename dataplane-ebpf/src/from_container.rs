@@ -1,0 +1,165 @@
+//! TC ingress of each host-side veth: everything that a container sends.
+//!
+//! Anti-spoofing, answers to ARP and neighbour discovery, then one look-up: of the neighbour within the own network, of the
+//! flow towards everything else. A miss decides by `dataplane_common::decision` and makes the flow.
+
+use aya_ebpf::{helpers::generated::bpf_redirect_peer, macros::classifier, programs::TcContext};
+use dataplane_common::{
+    DropReason, V4, V6,
+    decision::{self, Verdict},
+    flow::Party,
+    layout::{Endpoint, Network},
+    wire::{
+        Frame as _, Kind, Packet,
+        ethernet::{self, Ethernet},
+    },
+};
+
+use crate::{
+    drops::{Dropped, NEXT, Outcome, finish},
+    flow::{self, Flows},
+    maps::{self, Maps},
+    neighbor, rewrite, route,
+    skb::Skb,
+};
+
+/// The hook.
+#[classifier]
+pub fn from_container(ctx: TcContext) -> i32 {
+    finish(&ctx, "from_container", run(&Skb::new(&ctx)))
+}
+
+/// The container at whose interface the program runs.
+struct Sender {
+    slot: u32,
+    endpoint: &'static Endpoint,
+    network: &'static Network,
+}
+
+#[inline(always)]
+fn run(skb: &Skb<'_>) -> Outcome {
+    let Some(sender) = sender(skb.ifindex()) else { return Err(Dropped::at(0, DropReason::UnknownInterface)) };
+    let slot = sender.slot;
+    let Some(header) = skb.read::<Ethernet>(0) else { return Err(Dropped::at(slot, DropReason::Malformed)) };
+    if header.source != sender.endpoint.mac {
+        return Err(Dropped::at(slot, DropReason::SpoofedMac));
+    }
+    let verdict = match header.ethertype.get() {
+        ethernet::IPV4 => ip::<V4>(skb, &sender, header.is_group()),
+        ethernet::IPV6 => ip::<V6>(skb, &sender, header.is_group()),
+        ethernet::ARP => neighbor::arp(skb, sender.endpoint),
+        // Isolated bridge ports let it get as far as the host, which ignores what it does not know.
+        _ => Ok(NEXT),
+    };
+    verdict.map_err(|reason| Dropped::at(slot, reason))
+}
+
+#[inline(always)]
+fn sender(ifindex: u32) -> Option<Sender> {
+    let interface = maps::interface(ifindex)?;
+    let endpoint = flow::endpoint(interface.endpoint)?;
+    let network = flow::network(endpoint.network)?;
+    Some(Sender { slot: interface.endpoint, endpoint, network })
+}
+
+/// The source must be the endpoint's own (RFC 2827); IPv6 also has its link-local address, and none during autoconfiguration.
+#[inline(always)]
+fn check_source<A: Flows>(packet: &Packet<A>, endpoint: &Endpoint) -> Result<(), DropReason> {
+    let source = packet.tuple.source;
+    if (source == A::of_endpoint(endpoint) && source != A::UNSPECIFIED)
+        || (A::IS_V6 && (source == A::link_local_of_endpoint(endpoint) || is_autoconfiguration(packet)))
+    {
+        Ok(())
+    } else {
+        Err(DropReason::SpoofedSource)
+    }
+}
+
+/// Duplicate address detection and multicast listener reports come from `::` (RFC 4862 §5.4.2, RFC 3590 §4), to groups only.
+#[inline(always)]
+fn is_autoconfiguration<A: Flows>(packet: &Packet<A>) -> bool {
+    packet.tuple.source == A::UNSPECIFIED && packet.tuple.destination.is_group()
+}
+
+/// An IP packet; `group` if its frame is for more than one station. A function of its own for each family, so that their
+/// stacks do not add up.
+#[inline(never)]
+fn ip<A: Flows>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropReason> {
+    let packet = maps::parse::<A>(skb)?;
+    check_source(packet, sender.endpoint)?;
+    if packet.kind == Kind::NeighborDiscovery {
+        return neighbor::discovery(skb, sender.endpoint);
+    }
+    if group || packet.tuple.destination.is_group() {
+        return Ok(NEXT);
+    }
+    let destination = packet.tuple.destination;
+    let (prefix, mask) = A::subnet(sender.network);
+    let gateway = A::gateway(sender.network);
+    let near = (destination.is_in(prefix, mask) && destination != gateway) || (A::IS_V6 && destination.is_link_local());
+    // To a neighbour no flow is needed, but a container with published ports may be answering one that came by way of the host.
+    if near && sender.endpoint.flags & Endpoint::PUBLISHES == 0 {
+        return to_neighbor(sender, packet, skb);
+    }
+    // Once for a hit; a miss makes the flow and looks again.
+    for _ in 0..2 {
+        if let Some(entry) = flow::find(packet, sender.endpoint.network) {
+            return flow::follow(skb, packet, entry, sender.network.bridge);
+        }
+        if near {
+            return to_neighbor(sender, packet, skb);
+        }
+        if judge(skb, sender, packet)? == Judgement::ForStack {
+            return Ok(NEXT);
+        }
+        flow::insert(skb, packet)?;
+    }
+    Err(DropReason::FlowTableFull)
+}
+
+/// To a container of the same network: no state, no rewrite.
+#[inline(always)]
+fn to_neighbor<A: Flows>(sender: &Sender, packet: &Packet<A>, skb: &Skb<'_>) -> Result<i32, DropReason> {
+    let Some(neighbor) = maps::neighbor(sender.endpoint.network, packet.tuple.destination.any()) else {
+        // Perhaps the gateway's link-local address, perhaps nobody: the bridge knows.
+        return Ok(NEXT);
+    };
+    if !sender.network.has(Network::ICC) {
+        return Err(DropReason::IccDisabled);
+    }
+    rewrite::mark_as_ours(skb);
+    // SAFETY: a plain helper call. The container has put the neighbour's MAC address into the frame, as ARP told it.
+    Ok(unsafe { bpf_redirect_peer(neighbor.ifindex, 0) } as i32)
+}
+
+/// What becomes of a packet without a flow.
+#[derive(PartialEq, Eq)]
+enum Judgement {
+    /// It opens one, which is prepared.
+    Opens,
+    /// It needs none: the host's stack takes it.
+    ForStack,
+}
+
+/// The first packet of a flow decides. A function of its own for its stack.
+#[inline(never)]
+fn judge<A: Flows>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>) -> Result<Judgement, DropReason> {
+    let Sender { slot, endpoint, network } = *sender;
+    match decision::from_container(&Maps, network, A::gateway(network), packet) {
+        Verdict::Stack => return Ok(Judgement::ForStack),
+        Verdict::Drop(reason) => return Err(reason),
+        Verdict::Publish(published) => {
+            let client =
+                Party { endpoint: slot, generation: endpoint.generation, mtu: network.mtu.min(u16::MAX as u32) as u16 };
+            flow::prepare_published(packet, endpoint.network, client, &published)?;
+        }
+        Verdict::Route => {
+            // The stack answers what has no route or is too big.
+            let Some(route) = route::lookup(skb, network.bridge, &packet.tuple) else {
+                return Ok(Judgement::ForStack);
+            };
+            flow::prepare_outbound(packet, network, (slot, endpoint), route.ifindex)?;
+        }
+    }
+    Ok(Judgement::Opens)
+}

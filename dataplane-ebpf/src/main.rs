@@ -1,0 +1,37 @@
+//! Spandrel's eBPF programs: one file per hook, maps in one place.
+//!
+//! The programs are thin. What a packet is and what may happen to it stands in `dataplane-common`, where it is tested on the
+//! host; here are contexts, helpers and maps. Each hook's file tells what it does with a packet.
+
+#![no_std]
+// For the one atomic addition that the target knows; see `flow::add_to_count`.
+#![feature(asm_experimental_arch)]
+#![no_main]
+
+mod admit;
+mod collect;
+mod drops;
+mod flow;
+mod from_bridge;
+mod from_container;
+mod from_uplink;
+mod maps;
+mod neighbor;
+mod rewrite;
+mod route;
+mod skb;
+mod socket;
+mod to_bridge;
+mod to_container;
+mod to_uplink;
+
+/// Nothing here panics: the verifier refuses a program in which this loop can be reached.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Some helpers are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,295 @@
+//! The maps, and the traits by which generic code finds those of its address family. Layouts: `dataplane_common::layout`.
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup, bpf_sock_tuple},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
+    macros::btf_map,
+};
+use dataplane_common::{
+    Address, DropReason, Flow, FlowKey, Protocol, V4, V6, Zone,
+    address::AnyAddress,
+    decision::World,
+    layout::{
+        Config, DEFAULT_FLOWS, DropCount, DropKey, Endpoint, Interface, MAX_ENDPOINTS, MAX_INTERFACES,
+        MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PUBLISHED, MAX_UPLINKS, Neighbor, Network, Published, PublishedKey,
+        Uplink,
+    },
+    wire::{Be16, IpHeader, Packet},
+};
+
+use crate::skb::Skb;
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+
+/// Whose interface is it? By ifindex.
+#[btf_map]
+pub static INTERFACES: HashMap<u32, Interface, MAX_INTERFACES, NO_PREALLOC> = HashMap::new();
+
+/// Endpoints by slot.
+#[btf_map]
+pub static ENDPOINTS: Array<Endpoint, MAX_ENDPOINTS> = Array::new();
+
+/// How many flows each endpoint owns, by slot.
+#[btf_map]
+pub static FLOW_COUNTS: Array<u64, MAX_ENDPOINTS> = Array::new();
+
+/// Networks by slot.
+#[btf_map]
+pub static NETWORKS: Array<Network, MAX_NETWORKS> = Array::new();
+
+/// The neighbours of one network by address. The agent makes such a map for each network, as large as its subnet.
+pub type Neighbors = HashMap<AnyAddress, Neighbor, 1024, NO_PREALLOC>;
+
+/// Each network's own map of neighbours, by network slot.
+#[btf_map]
+pub static NEIGHBORS: ArrayOfMaps<Neighbors, MAX_NETWORKS> = ArrayOfMaps::new();
+
+/// Subnets of all networks: which network does an address belong to? IPv4 is mapped into IPv6.
+#[btf_map]
+pub static SUBNETS: LpmTrie<AnyAddress, u32, { 4 * MAX_NETWORKS }> = LpmTrie::new();
+
+/// The host's own addresses.
+#[btf_map]
+pub static LOCAL_ADDRESSES: HashMap<AnyAddress, u32, MAX_LOCAL_ADDRESSES, NO_PREALLOC> = HashMap::new();
+
+/// Published ports.
+#[btf_map]
+pub static PUBLISHED: HashMap<PublishedKey, Published, MAX_PUBLISHED, NO_PREALLOC> = HashMap::new();
+
+/// Uplinks by ifindex.
+#[btf_map]
+pub static UPLINKS: HashMap<u32, Uplink, MAX_UPLINKS> = HashMap::new();
+
+/// What the agent tells all programs.
+#[btf_map]
+pub static CONFIG: Array<Config, 1> = Array::new();
+
+/// Dropped packets by endpoint and reason.
+#[btf_map]
+pub static DROPS: PerCpuHashMap<DropKey, DropCount, 65_536, NO_PREALLOC> = PerCpuHashMap::new();
+
+/// IPv4 flows.
+#[btf_map]
+pub static FLOWS4: FlowMap<V4> = HashMap::new();
+
+/// IPv6 flows.
+#[btf_map]
+pub static FLOWS6: FlowMap<V6> = HashMap::new();
+
+/// A flow table: a preallocated hash, since an LRU forgets idle flows that are alive.
+pub type FlowMap<A> = HashMap<FlowKey<A>, Flow<A>, DEFAULT_FLOWS>;
+
+/// Memory of each CPU for what would not fit on the stack (512 bytes for all functions on the way). TC programs on one CPU run
+/// one after the other.
+#[btf_map]
+static PACKET4: PerCpuArray<Packet<V4>, 1> = PerCpuArray::new();
+#[btf_map]
+static PACKET6: PerCpuArray<Packet<V6>, 1> = PerCpuArray::new();
+#[btf_map]
+static ROUTE_QUESTION: PerCpuArray<bpf_fib_lookup, 1> = PerCpuArray::new();
+#[btf_map]
+static SOCKET_QUESTION: PerCpuArray<bpf_sock_tuple, 1> = PerCpuArray::new();
+
+/// This CPU's memory for a question to `bpf_fib_lookup`.
+#[inline(always)]
+pub fn route_question() -> Option<&'static mut bpf_fib_lookup> {
+    // SAFETY: the memory is this CPU's own, and only `route::lookup` uses it, which calls nothing that does.
+    ROUTE_QUESTION.get_ptr_mut(0).map(|question| unsafe { &mut *question })
+}
+
+/// This CPU's memory for a question to the socket look-up helpers.
+#[inline(always)]
+pub fn socket_question() -> Option<&'static mut bpf_sock_tuple> {
+    // SAFETY: the memory is this CPU's own, and only `Flows::host_socket` uses it, which calls nothing that does.
+    SOCKET_QUESTION.get_ptr_mut(0).map(|question| unsafe { &mut *question })
+}
+
+/// Reads the packet that a program judges.
+///
+/// # Errors
+///
+/// [`DropReason::Malformed`].
+#[inline(always)]
+pub fn parse<A: Family>(skb: &Skb<'_>) -> Result<&'static Packet<A>, DropReason> {
+    read_packet::<A>(skb)?;
+    // SAFETY: the memory is this CPU's own, and a program reads one packet only, once: just now.
+    A::packet().map(|packet| unsafe { &*packet }).ok_or(DropReason::Malformed)
+}
+
+/// A function of its own for its stack.
+#[inline(never)]
+fn read_packet<A: Family>(skb: &Skb<'_>) -> Result<(), DropReason> {
+    let Some(memory) = A::packet() else { return Err(DropReason::Malformed) };
+    let packet = Packet::parse(skb)?;
+    // SAFETY: as in `parse`.
+    unsafe { *memory = packet };
+    Ok(())
+}
+
+/// The network namespace in which the agent works (`SO_NETNS_COOKIE`); socket programs leave all others alone.
+#[unsafe(no_mangle)]
+static HOST_NETNS_COOKIE: Global<u64> = Global::new(0);
+
+/// Extra flags for IPv6 checksum updates: `BPF_F_IPV6` where the kernel knows it (6.16), else 0.
+#[unsafe(no_mangle)]
+static IPV6_CHECKSUM_FLAG: Global<u64> = Global::new(0);
+
+/// Must a packet be marked as ours before it is redirected to a peer? Before 6.15 the kernel does not do it by itself.
+#[unsafe(no_mangle)]
+static MARK_HOST: Global<u8> = Global::new(1);
+
+/// The agent's network namespace.
+#[inline(always)]
+pub fn host_netns_cookie() -> u64 {
+    HOST_NETNS_COOKIE.load()
+}
+
+/// See [`IPV6_CHECKSUM_FLAG`].
+#[inline(always)]
+pub fn ipv6_checksum_flag() -> u64 {
+    IPV6_CHECKSUM_FLAG.load()
+}
+
+/// See [`MARK_HOST`].
+#[inline(always)]
+pub fn mark_host() -> bool {
+    MARK_HOST.load() != 0
+}
+
+/// The flow table of a family, and its part of the values that hold both.
+pub trait Family: IpHeader + 'static {
+    /// This CPU's memory for the packet that is judged.
+    fn packet() -> Option<*mut Packet<Self>>;
+    /// The family's flow table.
+    fn flows() -> &'static FlowMap<Self>;
+    /// An endpoint's address.
+    fn of_endpoint(endpoint: &Endpoint) -> Self;
+    /// An endpoint's link-local address; the unspecified one for IPv4, which has none.
+    fn link_local_of_endpoint(endpoint: &Endpoint) -> Self;
+    /// A network's subnet and mask.
+    fn subnet(network: &Network) -> (Self, Self);
+    /// A network's gateway.
+    fn gateway(network: &Network) -> Self;
+    /// An uplink's address.
+    fn of_uplink(uplink: &Uplink) -> Self;
+}
+
+impl Family for V4 {
+    #[inline(always)]
+    fn packet() -> Option<*mut Packet<Self>> {
+        PACKET4.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn flows() -> &'static FlowMap<Self> {
+        &FLOWS4
+    }
+
+    #[inline(always)]
+    fn of_endpoint(endpoint: &Endpoint) -> Self {
+        endpoint.v4
+    }
+
+    #[inline(always)]
+    fn link_local_of_endpoint(_: &Endpoint) -> Self {
+        Self::UNSPECIFIED
+    }
+
+    #[inline(always)]
+    fn subnet(network: &Network) -> (Self, Self) {
+        (network.v4, network.v4_mask)
+    }
+
+    #[inline(always)]
+    fn gateway(network: &Network) -> Self {
+        network.v4_gateway
+    }
+
+    #[inline(always)]
+    fn of_uplink(uplink: &Uplink) -> Self {
+        uplink.v4
+    }
+}
+
+impl Family for V6 {
+    #[inline(always)]
+    fn packet() -> Option<*mut Packet<Self>> {
+        PACKET6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn flows() -> &'static FlowMap<Self> {
+        &FLOWS6
+    }
+
+    #[inline(always)]
+    fn of_endpoint(endpoint: &Endpoint) -> Self {
+        endpoint.v6
+    }
+
+    #[inline(always)]
+    fn link_local_of_endpoint(endpoint: &Endpoint) -> Self {
+        endpoint.link_local
+    }
+
+    #[inline(always)]
+    fn subnet(network: &Network) -> (Self, Self) {
+        (network.v6, network.v6_mask)
+    }
+
+    #[inline(always)]
+    fn gateway(network: &Network) -> Self {
+        network.v6_gateway
+    }
+
+    #[inline(always)]
+    fn of_uplink(uplink: &Uplink) -> Self {
+        uplink.v6
+    }
+}
+
+/// The neighbour with this address in a network.
+#[inline(always)]
+pub fn neighbor(network: Zone, address: AnyAddress) -> Option<&'static Neighbor> {
+    let pointer = NEIGHBORS.get_value_ptr_mut(u32::from(network.0), &address)?;
+    // SAFETY: the kernel frees a removed element only after an RCU grace period, which this program's run holds off, and
+    // only the agent writes these values.
+    Some(unsafe { &*pointer })
+}
+
+/// The interface with this index, if it is ours.
+#[inline(always)]
+pub fn interface(ifindex: u32) -> Option<Interface> {
+    // SAFETY: copied at once; only the agent writes.
+    unsafe { INTERFACES.get(ifindex) }.copied()
+}
+
+/// The uplink with this index.
+#[inline(always)]
+pub fn uplink(ifindex: u32) -> Option<Uplink> {
+    // SAFETY: copied at once; only the agent writes.
+    unsafe { UPLINKS.get(ifindex) }.copied()
+}
+
+/// The maps as the rules see them.
+pub struct Maps;
+
+impl<A: Address> World<A> for Maps {
+    #[inline(always)]
+    fn is_local(&self, address: A) -> bool {
+        // SAFETY: only the presence of the entry is looked at.
+        unsafe { LOCAL_ADDRESSES.get(address.any()) }.is_some()
+    }
+
+    #[inline(always)]
+    fn network_of(&self, address: A) -> Option<Zone> {
+        SUBNETS.get(&Key::new(128, address.any())).map(|&slot| Zone(slot as u16))
+    }
+
+    #[inline(always)]
+    fn published(&self, address: A, port: Be16, protocol: Protocol) -> Option<Published> {
+        // SAFETY: copied at once; only the agent writes.
+        unsafe { PUBLISHED.get(PublishedKey { address: address.any(), port, protocol, reserved: 0 }) }.copied()
+    }
+}

@@ -1,0 +1,109 @@
+//! Answers ARP requests and neighbour solicitations for the containers of a network.
+//!
+//! Bridge ports are isolated from each other, so containers never hear each other's questions. What is asked for the gateway
+//! goes on to the bridge, where the host answers.
+
+use aya_ebpf::helpers::generated::bpf_redirect_peer;
+use dataplane_common::{
+    Address, DropReason, V4, V6,
+    layout::Endpoint,
+    wire::{
+        Be16, Frame as _,
+        arp::{self, Arp},
+        ethernet::{self, Ethernet},
+        icmp::{self, Neighbor},
+        ipv6::Ipv6,
+    },
+};
+
+use crate::{drops::NEXT, maps, skb::Skb};
+
+/// An ARP packet with its Ethernet header: 42 bytes, no padding.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ArpFrame {
+    ethernet: Ethernet,
+    arp: Arp,
+}
+
+/// A neighbour message with its Ethernet and IPv6 headers: 86 bytes. Packed, since 14 is no multiple of 4.
+#[repr(C, packed(2))]
+#[derive(Clone, Copy)]
+struct NeighborFrame {
+    ethernet: Ethernet,
+    ipv6: Ipv6,
+    message: Neighbor,
+}
+
+/// Handles a container's ARP packet (RFC 826): checks that the sender is itself, answers what is known. A
+/// function of its own for its stack.
+#[inline(never)]
+pub fn arp(skb: &Skb<'_>, endpoint: &Endpoint) -> Result<i32, DropReason> {
+    let Some(request) = skb.read::<Arp>(ethernet::LEN) else { return Err(DropReason::Malformed) };
+    if !request.is_ipv4_over_ethernet() {
+        return Err(DropReason::Malformed);
+    }
+    let sender = V4(u32::from_ne_bytes(request.sender));
+    // A probe has no sender address (RFC 5227 §2.1.1).
+    if request.sender_mac != endpoint.mac || (sender != endpoint.v4 && sender != V4::UNSPECIFIED) {
+        return Err(DropReason::SpoofedArp);
+    }
+    let target = V4(u32::from_ne_bytes(request.target));
+    if request.operation.get() != arp::REQUEST || target == endpoint.v4 {
+        return Ok(NEXT);
+    }
+    let Some(neighbor) = maps::neighbor(endpoint.network, target.any()) else { return Ok(NEXT) };
+    let reply = ArpFrame {
+        ethernet: Ethernet { destination: endpoint.mac, source: neighbor.mac, ethertype: Be16::new(ethernet::ARP) },
+        arp: Arp {
+            operation: Be16::new(arp::REPLY),
+            sender_mac: neighbor.mac,
+            sender: request.target,
+            target_mac: request.sender_mac,
+            target: request.sender,
+            ..request
+        },
+    };
+    answer(skb, endpoint, &reply)
+}
+
+/// Handles a container's neighbour solicitation or advertisement (RFC 4861); the source address has been checked. A function of
+/// its own for its stack.
+#[inline(never)]
+pub fn discovery(skb: &Skb<'_>, endpoint: &Endpoint) -> Result<i32, DropReason> {
+    let Some(ipv6) = skb.read::<Ipv6>(ethernet::LEN) else { return Err(DropReason::Malformed) };
+    // Shorter ones, duplicate address detection among them, carry no link-layer address: the bridge takes them.
+    let Some(asked) = skb.read::<Neighbor>(ethernet::LEN + size_of::<Ipv6>()) else { return Ok(NEXT) };
+    if asked.kind == icmp::V6_NEIGHBOR_ADVERTISEMENT {
+        return if asked.target == endpoint.v6 || asked.target == endpoint.link_local {
+            Ok(NEXT)
+        } else {
+            Err(DropReason::SpoofedArp)
+        };
+    }
+    if ipv6.payload_length.get() != size_of::<Neighbor>() as u16 || asked.option != icmp::SOURCE_LINK_LAYER {
+        return Ok(NEXT);
+    }
+    if asked.mac != endpoint.mac {
+        return Err(DropReason::SpoofedArp);
+    }
+    let Some(neighbor) = maps::neighbor(endpoint.network, asked.target.any()) else { return Ok(NEXT) };
+    let mac = neighbor.mac;
+    let reply = NeighborFrame {
+        ethernet: Ethernet { destination: endpoint.mac, source: mac, ethertype: Be16::new(V6::ETHERTYPE) },
+        ipv6: Ipv6 { hop_limit: 255, source: asked.target, destination: ipv6.source, ..ipv6 },
+        message: Neighbor::advertisement(asked.target, mac, ipv6.source),
+    };
+    answer(skb, endpoint, &reply)
+}
+
+/// Turns the packet into its answer and sends it back into the container.
+#[inline(always)]
+fn answer<T>(skb: &Skb<'_>, endpoint: &Endpoint, reply: &T) -> Result<i32, DropReason> {
+    if skb.0.store(0, reply, 0).is_err() {
+        return Err(DropReason::RewriteFailed);
+    }
+    crate::rewrite::mark_as_ours(skb);
+    // SAFETY: a plain helper call; the peer of a host-side veth is in the container's namespace.
+    Ok(unsafe { bpf_redirect_peer(endpoint.ifindex, 0) } as i32)
+}

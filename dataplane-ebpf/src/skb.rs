@@ -1,0 +1,68 @@
+//! The packet at hand: a [`Frame`] over the bytes that a TC program may read directly.
+
+use aya_ebpf::{EbpfContext as _, programs::TcContext};
+use dataplane_common::wire::{Frame, Header};
+
+/// How much of a packet should be readable directly: Ethernet, IPv6 and TCP headers.
+const HEADERS: usize = 14 + 40 + 20;
+
+/// A packet on its way through the kernel.
+pub struct Skb<'a>(pub &'a TcContext);
+
+impl<'a> Skb<'a> {
+    /// Takes the packet and makes sure that its headers can be read directly: an skb may have them in a page of its own.
+    #[inline(always)]
+    pub fn new(ctx: &'a TcContext) -> Self {
+        if ctx.data() + HEADERS > ctx.data_end() {
+            let wanted = ctx.len().min(HEADERS as u32);
+            // A failure shows as a header that cannot be read.
+            let _ = ctx.pull_data(wanted);
+        }
+        Self(ctx)
+    }
+
+    /// The interface at which the program runs.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for as long as the program runs.
+        unsafe { (*self.0.skb.skb).ifindex }
+    }
+
+    /// The interface through which the packet came into the host; 0 if the host itself made it.
+    #[inline(always)]
+    pub fn ingress_ifindex(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0.skb.skb).ingress_ifindex }
+    }
+
+    /// Is the packet a batch that will be cut into segments later? Then its length says nothing about the wire.
+    #[inline(always)]
+    pub fn gso_size(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0.skb.skb).gso_size }
+    }
+
+    /// The context, as helpers take it.
+    #[inline(always)]
+    pub fn as_ptr(&self) -> *mut aya_ebpf::bindings::__sk_buff {
+        self.0.as_ptr().cast()
+    }
+}
+
+impl Frame for Skb<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len() as usize
+    }
+
+    #[inline(always)]
+    fn read<T: Header>(&self, at: usize) -> Option<T> {
+        let start = self.0.data() + at;
+        if start + size_of::<T>() > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: the verifier saw the comparison above, and every bit pattern is a valid `Header`. The network header lies
+        // at a multiple of four (the kernel's NET_IP_ALIGN), which is what lets whole words be read at once.
+        Some(unsafe { *(start as *const T) })
+    }
+}

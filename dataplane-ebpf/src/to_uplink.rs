@@ -1,0 +1,75 @@
+//! TC egress of each uplink: translates what the fast path left to the stack, and never lets a container's private address
+//! leave. The host's own packets, and those of the fast path, go on after one look at their source.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use dataplane_common::{
+    DropReason, V4, V6,
+    decision::{self, Verdict, World},
+    layout::Network,
+    wire::{
+        Frame as _, Packet,
+        ethernet::{self, Ethernet},
+    },
+};
+
+use crate::{
+    drops::{Dropped, NEXT, Outcome, finish},
+    flow::{self, Flows},
+    maps::{self, Maps},
+    skb::Skb,
+};
+
+/// The hook.
+#[classifier]
+pub fn to_uplink(ctx: TcContext) -> i32 {
+    finish(&ctx, "to_uplink", run(&Skb::new(&ctx)))
+}
+
+#[inline(always)]
+fn run(skb: &Skb<'_>) -> Outcome {
+    if skb.ingress_ifindex() == 0 {
+        return Ok(NEXT);
+    }
+    let Some(header) = skb.read::<Ethernet>(0) else { return Ok(NEXT) };
+    match header.ethertype.get() {
+        ethernet::IPV4 => packet::<V4>(skb),
+        ethernet::IPV6 => packet::<V6>(skb),
+        _ => Ok(NEXT),
+    }
+}
+
+/// An IP packet. A function of its own for each family, so that their stacks do not add up.
+#[inline(never)]
+fn packet<A: Flows>(skb: &Skb<'_>) -> Outcome {
+    let Ok(packet) = maps::parse::<A>(skb) else { return Ok(NEXT) };
+    let source = packet.tuple.source;
+    let Some(zone) = Maps.network_of(source) else { return Ok(NEXT) };
+    let Some(network) = flow::network(zone) else { return Err(Dropped::at(0, DropReason::Unmasqueraded)) };
+    let Some(neighbor) = maps::neighbor(zone, source.any()) else {
+        return Err(Dropped::at(0, DropReason::Unmasqueraded));
+    };
+    let slot = neighbor.endpoint;
+    // Once for a hit; a miss makes the flow and looks again.
+    for _ in 0..2 {
+        if let Some(entry) = flow::find(packet, zone) {
+            let translated = flow::translate_routed(skb, packet, entry);
+            return translated.map(|()| NEXT).map_err(|reason| Dropped::at(slot, reason));
+        }
+        judge(skb, packet, network, slot)
+            .and_then(|()| flow::insert(skb, packet))
+            .map_err(|reason| Dropped::at(slot, reason))?;
+    }
+    Err(Dropped::at(slot, DropReason::FlowTableFull))
+}
+
+/// A packet that `from_container` left to the stack before there was a flow: its rules are the same here, and the flow that it
+/// opens is prepared. A function of its own for its stack.
+#[inline(never)]
+fn judge<A: Flows>(skb: &Skb<'_>, packet: &Packet<A>, network: &Network, slot: u32) -> Result<(), DropReason> {
+    let Some(endpoint) = flow::endpoint(slot) else { return Err(DropReason::Unmasqueraded) };
+    match decision::from_container(&Maps, network, A::gateway(network), packet) {
+        Verdict::Route => flow::prepare_outbound(packet, network, (slot, endpoint), skb.ifindex()),
+        Verdict::Drop(reason) => Err(reason),
+        Verdict::Stack | Verdict::Publish(_) => Err(DropReason::Unmasqueraded),
+    }
+}

@@ -1,0 +1,126 @@
+//! Making a container, and taking it down again: at its end, after a failure, and after a crash.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+
+use jiff::Timestamp;
+
+use super::error::Troubles;
+use super::files;
+use super::handle::{ExitWatch, Started, kill_all};
+use super::plan::Plan;
+use super::state::{Agent, Live};
+use crate::kernel::process::{ContainerSpec, Running, Stdio};
+use crate::kernel::{NetNs, netns};
+use crate::model::{Container, Error, Id, Result, RunRequest, State};
+use crate::store::Change;
+
+impl Agent {
+    /// Makes a container and starts its command, or leaves nothing behind.
+    pub(super) async fn run_container(&mut self, request: RunRequest, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
+        let mut plan = self.plan_container(&request)?;
+        if let Some(network) = plan.network.clone() {
+            let endpoint = self.allocate_endpoint(&network, &plan.container, &request.endpoint)?;
+            plan.container.endpoints.push(endpoint);
+        }
+        let id = plan.container.id;
+        let warnings = std::mem::take(&mut plan.warnings);
+        if let Err(error) = self.bring_up(&mut plan, stdio).await {
+            let mut troubles = self.take_down(&plan.container).await;
+            troubles.note(self.forget_container(&id));
+            self.live.remove(&id);
+            return Err(troubles.onto(error));
+        }
+        let container = plan.container;
+        tracing::info!(container = container.name, id = %id, "container started");
+        let exit = match self.running(&id) {
+            Some((running, exit)) => {
+                self.watch(id, running);
+                exit
+            }
+            None => ExitWatch::new().1,
+        };
+        Ok(Started { container, warnings, exit })
+    }
+
+    /// From a plan to a running command. On failure the caller takes down whatever there is by then.
+    async fn bring_up(&mut self, plan: &mut Plan, stdio: Option<[OwnedFd; 3]>) -> Result<()> {
+        let id = plan.container.id;
+        let mut live = Live::new();
+        if let Some(network) = &plan.network {
+            (plan.container.ports, live.ports) = self.choose_ports(network, &plan.ports)?;
+        }
+        self.live.insert(id, live);
+        self.store.apply(&[Change::PutContainer(&plan.container)])?;
+        self.containers.insert(id, plan.container.clone());
+
+        let container = &plan.container;
+        let directory = self.paths.container(&id);
+        files::write_all(&directory, container)?;
+        if let Some(path) = self.paths.own_netns(container) {
+            NetNs::create(&path)?;
+        }
+        for endpoint in &container.endpoints {
+            self.ensure_endpoint(&id, &endpoint.id).await?;
+        }
+        self.publish_changes(&id)?;
+
+        let spec = ContainerSpec {
+            directory,
+            netns: self.paths.netns(container),
+            hostname: container.hostname.clone(),
+            process: plan.process.clone(),
+        };
+        let stdio = stdio.map_or(Stdio::Log, Stdio::Terminal);
+        let process = self.launcher.spawn(&spec, stdio).await?;
+        plan.container.state = State::Running { pid: process.pid(), started: Timestamp::now() };
+        if let Some(live) = self.live.get_mut(&id) {
+            live.process = Some(process);
+        }
+        self.store.apply(&[Change::PutContainer(&plan.container)])?;
+        self.containers.insert(id, plan.container.clone());
+        Ok(())
+    }
+
+    /// Takes everything of a container out of the kernel, and gives back what it had. The record is the
+    /// caller's; what is not there (any more) is no error.
+    pub(super) async fn take_down(&mut self, container: &Container) -> Troubles {
+        let mut troubles = Troubles::default();
+        troubles.note(self.unpublish_all(&container.id));
+        if let Some(process) = self.live.get(&container.id).and_then(|live| live.process.clone()) {
+            troubles.extend(end(&process).await);
+        }
+        for endpoint in &container.endpoints {
+            troubles.extend(self.clear_endpoint(&container.id, endpoint).await);
+            self.release_endpoint(endpoint);
+        }
+        if let Some(path) = self.paths.own_netns(container) {
+            troubles.note(netns::delete(&path));
+        }
+        troubles
+    }
+
+    /// Forgets a container that does not run: its record and its files.
+    pub(super) fn forget_container(&mut self, id: &Id) -> Result<()> {
+        self.store.apply(&[Change::RemoveContainer(*id)])?;
+        self.containers.remove(id);
+        let directory = self.paths.container(id);
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::internal(format_args!("cannot remove {}", directory.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Ends all processes of a container and waits until they are gone; no time at all if they have ended.
+async fn end(process: &Running) -> Troubles {
+    let mut troubles = Troubles::default();
+    if process.is_alive() {
+        troubles.note(kill_all(process).await);
+        troubles.note(process.wait().await);
+    }
+    troubles
+}

@@ -1,0 +1,302 @@
+//! A container's places on networks: chosen, made, moved and taken away.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::error::Troubles;
+use super::files;
+use super::state::Agent;
+use crate::kernel::announce::announce;
+use crate::kernel::dataplane::EndpointConfig;
+use crate::kernel::{NetNs, VethSpec, netns};
+use crate::model::{
+    Container, Driver, Endpoint, EndpointRequest, Error, Id, MacAddress, Network, Result, State, default_route_endpoint,
+};
+use crate::store::Change;
+
+impl Agent {
+    /// Chooses an endpoint for a container. What it has is taken from here on.
+    pub(super) fn allocate_endpoint(
+        &mut self,
+        network: &Network,
+        container: &Container,
+        request: &EndpointRequest,
+    ) -> Result<Endpoint> {
+        if network.is_predefined() && request.has_address() {
+            return Err(Error::Invalid(format!(
+                "user specified IP address is supported on user defined networks only, not on {}",
+                network.name
+            )));
+        }
+        for wanted in [request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6)].into_iter().flatten() {
+            let owner = self.members(&network.id).find(|(_, endpoint)| endpoint.addresses().any(|a| a == wanted));
+            if let Some((owner, _)) = owner {
+                return Err(Error::Conflict(format!(
+                    "Address already in use: {wanted} belongs to container {} on network {}",
+                    owner.name, network.name
+                )));
+            }
+        }
+        let mac = request.mac.unwrap_or_else(MacAddress::random);
+        if let Some((owner, _)) = self.members(&network.id).find(|(_, endpoint)| endpoint.mac == mac) {
+            return Err(Error::Conflict(format!(
+                "MAC address already in use: {mac} belongs to container {} on network {}",
+                owner.name, network.name
+            )));
+        }
+        let ipv4 = self.ipam.allocate(network, false, request.ipv4.map(IpAddr::V4))?;
+        let rest = match self.ipam.allocate(network, true, request.ipv6.map(IpAddr::V6)) {
+            Ok(ipv6) => self.take_endpoint_slot().map(|slot| (ipv6, slot)).inspect_err(|_| {
+                self.release_address(network, ipv6);
+            }),
+            Err(error) => Err(error),
+        };
+        let (ipv6, slot) = rest.inspect_err(|_| self.release_address(network, ipv4))?;
+        let outside = !network.internal;
+        let endpoint = Endpoint {
+            id: Id::random(),
+            network: network.id,
+            network_name: network.name.clone(),
+            slot,
+            internal: network.internal,
+            mac,
+            ipv4: ipv4.and_then(|net| if let IpNet::V4(net) = net { Some(net) } else { None }),
+            ipv6: ipv6.and_then(|net| if let IpNet::V6(net) = net { Some(net) } else { None }),
+            gateway_v4: network.gateway_v4().filter(|_| outside),
+            gateway_v6: network.gateway_v6().filter(|_| outside),
+            interface: free_interface(&network.bridge_options.interface_prefix, container),
+            host_interface: self.free_host_interface(),
+            requested: request.clone(),
+        };
+        self.own_interfaces.add(&endpoint.host_interface);
+        Ok(endpoint)
+    }
+
+    fn release_address(&mut self, network: &Network, address: Option<IpNet>) {
+        if let Some(address) = address {
+            self.ipam.release(&network.id, address.addr());
+        }
+    }
+
+    /// Gives back what [`Agent::allocate_endpoint`] took.
+    pub(super) fn release_endpoint(&mut self, endpoint: &Endpoint) {
+        for address in endpoint.addresses() {
+            self.ipam.release(&endpoint.network, address);
+        }
+        self.endpoint_slots.remove(endpoint.slot.into());
+        self.own_interfaces.remove(&endpoint.host_interface);
+    }
+
+    /// `veth` and seven hex digits that no endpoint has yet.
+    fn free_host_interface(&self) -> String {
+        loop {
+            let name = format!("veth{}", &Id::random().short()[..7]);
+            let taken = self.containers.values().flat_map(|c| &c.endpoints).any(|e| e.host_interface == name);
+            if !taken {
+                return name;
+            }
+        }
+    }
+
+    /// Makes the veth of an endpoint as it is on record, or mends it; cheap when nothing is wrong.
+    pub(super) async fn ensure_veth(&mut self, container: &Id, endpoint: &Id) -> Result<EndpointConfig> {
+        let unknown = || Error::Internal("the endpoint is not on record".into());
+        let container = self.containers.get(container).ok_or_else(unknown)?;
+        let endpoint = container.endpoints.iter().find(|e| e.id == *endpoint).ok_or_else(unknown)?.clone();
+        let network = self.networks.get(&endpoint.network).ok_or_else(unknown)?;
+        let bridge = self.bridges.get(&endpoint.network).ok_or_else(|| {
+            Error::Internal(format!("the bridge {} of network {} is missing", network.bridge, network.name))
+        })?;
+        let spec = VethSpec {
+            host_name: endpoint.host_interface.clone(),
+            container_name: endpoint.interface.clone(),
+            alias: self.paths.alias(),
+            bridge_ifindex: bridge.ifindex,
+            mac: endpoint.mac.bytes(),
+            mtu: network.bridge_options.mtu,
+            addresses: prefixes(&endpoint),
+            gateways: default_routes(container, &endpoint),
+        };
+        self.own_interfaces.add(&spec.host_name);
+        let netns = self.open_netns(container)?;
+        let id = container.id;
+        let slot = network.slot;
+        let veth = self.netlink.ensure_veth(&spec, &netns).await?;
+        if let Some(live) = self.live.get_mut(&id) {
+            live.interfaces.insert(endpoint.slot, veth.ifindex);
+        }
+        if veth.changed {
+            let addresses: Vec<_> = endpoint.addresses().collect();
+            if let Err(error) = announce(&netns, veth.container_ifindex, spec.mac, &addresses) {
+                // Neighbours find the address all the same, only later.
+                tracing::warn!("announcing the addresses of {}: {error}", spec.host_name);
+            }
+        }
+        Ok(EndpointConfig {
+            slot: endpoint.slot,
+            network: slot,
+            ifname: spec.host_name,
+            ifindex: veth.ifindex,
+            mac: spec.mac,
+            ipv4: endpoint.ipv4.map(|net| net.addr()),
+            ipv6: endpoint.ipv6.map(|net| net.addr()),
+        })
+    }
+
+    /// A running container's namespace, also when somebody has taken its mount away.
+    fn open_netns(&self, container: &Container) -> Result<NetNs> {
+        let path = self.paths.netns(container);
+        match container.state {
+            State::Running { pid, .. } if !netns::is_alive(&path) => {
+                tracing::warn!("the namespace {} is gone, taking it from process {pid}", path.display());
+                Ok(NetNs::open(Path::new(&format!("/proc/{pid}/ns/net")))?)
+            }
+            _ => Ok(NetNs::open(&path)?),
+        }
+    }
+
+    /// Makes or mends an endpoint: its veth and its place in the data plane.
+    pub(super) async fn ensure_endpoint(&mut self, container: &Id, endpoint: &Id) -> Result<()> {
+        let config = self.ensure_veth(container, endpoint).await?;
+        self.dataplane.set_endpoint(&config)?;
+        Ok(())
+    }
+
+    /// Takes an endpoint out of the kernel; its flows end at once.
+    pub(super) async fn clear_endpoint(&mut self, container: &Id, endpoint: &Endpoint) -> Troubles {
+        let mut troubles = Troubles::default();
+        troubles.note(self.dataplane.remove_endpoint(endpoint.slot));
+        troubles.extend(self.delete_own_link(&endpoint.host_interface).await);
+        if let Some(live) = self.live.get_mut(container) {
+            live.interfaces.remove(&endpoint.slot);
+        }
+        troubles
+    }
+
+    /// Joins a running container to a further network.
+    pub(super) async fn connect(&mut self, network: String, container: String, request: EndpointRequest) -> Result<()> {
+        let network = self.network(&network)?.clone();
+        let old = self.container(&container)?.clone();
+        self.check_connectable(&network, &old)?;
+        if old.endpoint_on(&network.id).is_some() {
+            return Err(Error::Forbidden(format!(
+                "endpoint with name {} already exists in network {}",
+                old.name, network.name
+            )));
+        }
+        let endpoint = self.allocate_endpoint(&network, &old, &request)?;
+        let mut new = old.clone();
+        new.endpoints.push(endpoint.clone());
+        if let Err(error) = self.reshape(&old, new).await {
+            self.release_endpoint(&endpoint);
+            return Err(error);
+        }
+        tracing::info!(container = old.name, network = network.name, "connected");
+        Ok(())
+    }
+
+    /// Takes a running container off a network.
+    pub(super) async fn disconnect(&mut self, network: String, container: String, force: bool) -> Result<()> {
+        let network = self.network(&network)?.clone();
+        let old = self.container(&container)?.clone();
+        let Some(endpoint) = old.endpoint_on(&network.id).cloned() else {
+            if force {
+                return Ok(());
+            }
+            return Err(Error::Forbidden(format!(
+                "container {} is not connected to network {}",
+                old.name, network.name
+            )));
+        };
+        let mut new = old.clone();
+        new.endpoints.retain(|e| e.id != endpoint.id);
+        self.reshape(&old, new).await?;
+        self.release_endpoint(&endpoint);
+        tracing::info!(container = old.name, network = network.name, "disconnected");
+        Ok(())
+    }
+
+    fn check_connectable(&self, network: &Network, container: &Container) -> Result<()> {
+        if network.driver != Driver::Bridge {
+            return Err(Error::Forbidden(format!(
+                "container {} cannot be connected to network {}: only bridge networks can be joined while it runs",
+                container.name, network.name
+            )));
+        }
+        if !container.is_running() {
+            return Err(Error::Conflict(format!("container {} is not running", container.name)));
+        }
+        match container.network_mode.as_str() {
+            "none" => Err(Error::Forbidden(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+                    .into(),
+            )),
+            "host" => Err(Error::Forbidden(
+                "container sharing the host's network namespace cannot be connected to another network".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings a running container from one set of endpoints to another, or leaves it as it was.
+    async fn reshape(&mut self, old: &Container, new: Container) -> Result<()> {
+        let id = new.id;
+        // Whoever else wants these ports is found out before anything changes.
+        match self.live.get_mut(&id) {
+            Some(live) => live.ports.hold_more(&new)?,
+            None => return Err(Error::Internal(format!("container {} is not running", old.name))),
+        };
+        let result = match self.store.apply(&[Change::PutContainer(&new)]) {
+            Ok(()) => self.apply_endpoints(old, &new).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = result else {
+            self.release_unused_ports(&id);
+            return Ok(());
+        };
+        let mut troubles = Troubles::default();
+        troubles.note(self.store.apply(&[Change::PutContainer(old)]));
+        troubles.note(self.apply_endpoints(&new, old).await);
+        self.release_unused_ports(&id);
+        Err(troubles.onto(error))
+    }
+
+    async fn apply_endpoints(&mut self, old: &Container, new: &Container) -> Result<()> {
+        self.containers.insert(new.id, new.clone());
+        // All of them, because the default routes may have moved.
+        for endpoint in &new.endpoints {
+            self.ensure_endpoint(&new.id, &endpoint.id).await?;
+        }
+        self.publish_changes(&new.id)?;
+        let mut troubles = Troubles::default();
+        for gone in old.endpoints.iter().filter(|e| new.endpoint_on(&e.network).is_none()) {
+            troubles.extend(self.clear_endpoint(&new.id, gone).await);
+        }
+        troubles.into_result()?;
+        files::write_hosts(&self.paths.container(&new.id), new)
+    }
+}
+
+/// Addresses with their prefix lengths.
+fn prefixes(endpoint: &Endpoint) -> Vec<IpNet> {
+    let v4 = endpoint.ipv4.map(IpNet::V4);
+    let v6 = endpoint.ipv6.map(IpNet::V6);
+    v4.into_iter().chain(v6).collect()
+}
+
+/// The gateways of the default routes that lead through this endpoint.
+fn default_routes(container: &Container, endpoint: &Endpoint) -> Vec<IpAddr> {
+    let leads = |v6| default_route_endpoint(&container.endpoints, v6).is_some_and(|e| e.id == endpoint.id);
+    let v4: Option<Ipv4Addr> = endpoint.gateway_v4.filter(|_| leads(false));
+    let v6: Option<Ipv6Addr> = endpoint.gateway_v6.filter(|_| leads(true));
+    v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6)).collect()
+}
+
+/// The prefix and the lowest number that the container does not use yet.
+fn free_interface(prefix: &str, container: &Container) -> String {
+    let mut names = (0u32..).map(|number| format!("{prefix}{number}"));
+    // There are more numbers than endpoints.
+    names.find(|name| container.endpoints.iter().all(|e| e.interface != *name)).unwrap_or_default()
+}

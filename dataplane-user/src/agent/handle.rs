@@ -1,0 +1,334 @@
+//! How the rest of the program talks to the agent: typed calls that become work in its queue.
+//!
+//! What takes long (waiting for an exit, a stop's grace period, a further command) happens here, in the
+//! caller's task, so that the owner of the state never waits for a container.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Work;
+use super::state::{Agent, Paths};
+use crate::kernel::Executed;
+use crate::kernel::process::Running;
+use crate::model::{
+    Container, Endpoint, EndpointRequest, Error, ExecRequest, Id, Network, NetworkCreate, Result, RunRequest, State,
+};
+
+/// How long a stopped container may take to end by itself, unless told otherwise.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Something new, and what its maker should know about it.
+#[derive(Debug, Clone)]
+pub struct Created<T> {
+    /// The new thing.
+    pub value: T,
+    /// Things that were asked for and have no effect.
+    pub warnings: Vec<String>,
+}
+
+/// A network and who is on it.
+#[derive(Debug, Clone)]
+pub struct NetworkView {
+    /// The network.
+    pub network: Network,
+    /// The running containers on it, by name.
+    pub attached: Vec<Attached>,
+}
+
+/// A container's place on a network.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    /// The container's identifier.
+    pub container: Id,
+    /// The container's name.
+    pub name: String,
+    /// Its endpoint on the network.
+    pub endpoint: Endpoint,
+}
+
+/// A container that has just been started.
+#[derive(Debug)]
+pub struct Started {
+    /// The container.
+    pub container: Container,
+    /// Things that were asked for and have no effect.
+    pub warnings: Vec<String>,
+    /// Tells when it ends.
+    pub exit: ExitWatch,
+}
+
+/// A further command that has just been started in a container.
+#[derive(Debug)]
+pub struct Exec {
+    /// Names it for signals.
+    pub id: Id,
+    /// Tells when it ends.
+    pub exit: ExitWatch,
+}
+
+/// Packets that were dropped for one reason at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropCount {
+    /// The container whose packets they were; none for those of the host and its uplinks.
+    pub container: Option<Id>,
+    /// The container's name, or empty.
+    pub name: String,
+    /// The network of the container's endpoint, or empty.
+    pub network: String,
+    /// The reason's name.
+    pub reason: &'static str,
+    /// The reason as a sentence.
+    pub text: &'static str,
+    /// How many packets.
+    pub packets: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// Tells when a command has ended, and how. It knows even after the container is forgotten.
+#[derive(Debug, Clone)]
+pub struct ExitWatch(watch::Receiver<Option<i32>>);
+
+impl ExitWatch {
+    /// A sender for the exit code, and what waits for it.
+    pub(super) fn new() -> (watch::Sender<Option<i32>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, ExitWatch(receiver))
+    }
+
+    /// What waits for the code of a sender.
+    pub(super) fn of(sender: &watch::Sender<Option<i32>>) -> Self {
+        ExitWatch(sender.subscribe())
+    }
+
+    /// Waits for the end: 0 to 255, or 128 + signal.
+    pub async fn wait(&self) -> Result<i32> {
+        let mut receiver = self.0.clone();
+        let code = receiver.wait_for(Option::is_some).await.ok().and_then(|code| *code);
+        code.ok_or_else(|| Error::Internal("the agent stops; the command goes on".into()))
+    }
+}
+
+/// Kills everything that a container runs.
+pub(super) async fn kill_all(running: &Running) -> Result<()> {
+    // The command first: with it goes the container, even one whose other processes cannot be told
+    // from strangers any more because somebody has taken its namespace's mount away.
+    running.kill(libc::SIGKILL)?;
+    running.kill_all().await?;
+    Ok(())
+}
+
+/// The way to the agent; clones lead to the same one.
+#[derive(Clone)]
+pub struct Handle {
+    queue: mpsc::Sender<Work>,
+    paths: Arc<Paths>,
+    execs: Arc<Mutex<HashMap<Id, Arc<Executed>>>>,
+}
+
+impl Handle {
+    pub(super) fn new(queue: mpsc::Sender<Work>, paths: Arc<Paths>) -> Self {
+        Handle { queue, paths, execs: Arc::default() }
+    }
+
+    /// Has work done by the owner of the state, and waits for its result.
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl for<'a> FnOnce(&'a mut Agent) -> BoxFuture<'a, T> + Send + 'static,
+    ) -> Result<T> {
+        let stopped = || Error::Internal("the agent is stopping".into());
+        let (answer, result) = oneshot::channel();
+        let work: Work = Box::new(move |agent| {
+            Box::pin(async move {
+                // Whoever asked may have gone; the work is done all the same.
+                let _ = answer.send(work(agent).await);
+                ControlFlow::Continue(())
+            })
+        });
+        self.queue.send(work).await.map_err(|_| stopped())?;
+        result.await.map_err(|_| stopped())
+    }
+
+    /// Ends the owner's task after the work that is already queued.
+    pub(super) async fn shut_down(&self) -> Result<()> {
+        let work: Work = Box::new(|_| Box::pin(async { ControlFlow::Break(()) }));
+        self.queue.send(work).await.map_err(|_| Error::Internal("the agent has stopped already".into()))
+    }
+
+    /// Makes a network.
+    pub async fn create_network(&self, request: NetworkCreate) -> Result<Created<Network>> {
+        self.ask(|agent| Box::pin(agent.create_network(request))).await?
+    }
+
+    /// All networks, by time of creation.
+    pub async fn networks(&self) -> Result<Vec<NetworkView>> {
+        self.ask(|agent| Box::pin(async { agent.network_views() })).await
+    }
+
+    /// A network by id, name or prefix of its id.
+    pub async fn network(&self, reference: &str) -> Result<NetworkView> {
+        let reference = reference.to_string();
+        self.ask(move |agent| Box::pin(async move { Ok(agent.network_view(agent.network(&reference)?)) })).await?
+    }
+
+    /// Removes a network on which nobody is.
+    pub async fn remove_network(&self, reference: &str) -> Result<Network> {
+        let reference = reference.to_string();
+        self.ask(|agent| Box::pin(agent.remove_network(reference))).await?
+    }
+
+    /// Joins a running container to a further network.
+    pub async fn connect(&self, network: &str, container: &str, request: EndpointRequest) -> Result<()> {
+        let (network, container) = (network.to_string(), container.to_string());
+        self.ask(|agent| Box::pin(agent.connect(network, container, request))).await?
+    }
+
+    /// Takes a running container off a network. With `force`, one that is not on it is no error.
+    pub async fn disconnect(&self, network: &str, container: &str, force: bool) -> Result<()> {
+        let (network, container) = (network.to_string(), container.to_string());
+        self.ask(move |agent| Box::pin(agent.disconnect(network, container, force))).await?
+    }
+
+    /// Makes a container and starts its command, on the given standard input, output and error or on a
+    /// log file.
+    pub async fn run_container(&self, request: RunRequest, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
+        self.ask(|agent| Box::pin(agent.run_container(request, stdio))).await?
+    }
+
+    /// Containers, newest first; those that have ended only on request.
+    pub async fn containers(&self, all: bool) -> Result<Vec<Container>> {
+        self.ask(move |agent| Box::pin(async move { agent.list_containers(all) })).await
+    }
+
+    /// A container by id, name or prefix of its id.
+    pub async fn container(&self, reference: &str) -> Result<Container> {
+        let reference = reference.to_string();
+        self.ask(move |agent| Box::pin(async move { agent.container(&reference).cloned() })).await?
+    }
+
+    /// The container with its processes, if it runs.
+    async fn look_up(&self, reference: &str) -> Result<(Container, Option<(Running, ExitWatch)>)> {
+        let reference = reference.to_string();
+        self.ask(move |agent| {
+            Box::pin(async move {
+                let container = agent.container(&reference)?.clone();
+                let running = agent.running(&container.id);
+                Ok((container, running))
+            })
+        })
+        .await?
+    }
+
+    async fn look_up_running(&self, reference: &str) -> Result<(Container, Running, ExitWatch)> {
+        match self.look_up(reference).await? {
+            (container, Some((running, exit))) => Ok((container, running, exit)),
+            (container, None) => Err(Error::Conflict(format!("container {} is not running", container.name))),
+        }
+    }
+
+    /// Ends a container's command: SIGTERM, and SIGKILL for everything when the time is up. Returns when
+    /// nothing of it is left in the kernel; one that has ended already is no error.
+    pub async fn stop(&self, reference: &str, timeout: Option<Duration>) -> Result<Container> {
+        let (container, running) = self.look_up(reference).await?;
+        if let Some((running, exit)) = running {
+            running.kill(libc::SIGTERM)?;
+            match tokio::time::timeout(timeout.unwrap_or(STOP_TIMEOUT), exit.wait()).await {
+                Ok(ended) => _ = ended?,
+                Err(_) => {
+                    kill_all(&running).await?;
+                    exit.wait().await?;
+                }
+            }
+        }
+        Ok(container)
+    }
+
+    /// Sends a signal to a container's command.
+    pub async fn kill(&self, reference: &str, signal: i32) -> Result<Container> {
+        let (container, running, _) = self.look_up_running(reference).await?;
+        running.kill(signal)?;
+        Ok(container)
+    }
+
+    /// Forgets a container; a running one is killed if `force` is given and refused otherwise.
+    pub async fn remove(&self, reference: &str, force: bool) -> Result<Container> {
+        let (container, running) = self.look_up(reference).await?;
+        if let Some((running, exit)) = running {
+            if !force {
+                return Err(Error::Conflict(format!(
+                    "cannot remove container {}: container is running: stop the container before removing or force remove",
+                    container.name
+                )));
+            }
+            kill_all(&running).await?;
+            exit.wait().await?;
+        }
+        let id = container.id;
+        self.ask(move |agent| Box::pin(async move { agent.forget_container(&id) })).await??;
+        Ok(container)
+    }
+
+    /// Waits until a container has ended, and tells its exit code.
+    pub async fn wait(&self, reference: &str) -> Result<i32> {
+        match self.look_up(reference).await? {
+            (_, Some((_, exit))) => exit.wait().await,
+            (Container { state: State::Exited { code, .. }, .. }, None) => Ok(code),
+            (container, None) => Err(Error::Conflict(format!("container {} is not running", container.name))),
+        }
+    }
+
+    /// Starts a further command in a running container.
+    pub async fn exec(&self, reference: &str, request: ExecRequest, stdio: [OwnedFd; 3]) -> Result<Exec> {
+        let (container, running, _) = self.look_up_running(reference).await?;
+        let process = super::plan::process(&request.command, &request.env, &request.working_dir, &container.hostname)?;
+        let executed = Arc::new(running.exec(&process, stdio).await?);
+        let id = Id::random();
+        let (sender, exit) = ExitWatch::new();
+        self.execs().insert(id, executed.clone());
+        let handle = self.clone();
+        tokio::spawn(async move {
+            let code = executed.wait().await;
+            handle.execs().remove(&id);
+            match code {
+                Ok(code) => _ = sender.send(Some(code)),
+                Err(error) => tracing::error!("lost sight of a command in container {}: {error}", container.name),
+            }
+        });
+        Ok(Exec { id, exit })
+    }
+
+    /// Sends a signal to a command that [`Handle::exec`] started.
+    pub async fn kill_exec(&self, id: &Id, signal: i32) -> Result<()> {
+        let executed = self.execs().get(id).cloned();
+        let executed = executed.ok_or_else(|| Error::NotFound(format!("No such exec instance: {id}")))?;
+        executed.kill(signal)?;
+        Ok(())
+    }
+
+    fn execs(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Arc<Executed>>> {
+        // The map is whole between any two of its operations, whoever panicked.
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Dropped packets by place and reason.
+    pub async fn drops(&self) -> Result<Vec<DropCount>> {
+        self.ask(|agent| Box::pin(async { agent.drops() })).await?
+    }
+
+    /// Where a container's network namespace can be entered.
+    pub fn sandbox_key(&self, container: &Container) -> PathBuf {
+        self.paths.netns(container)
+    }
+
+    /// Where a container's files are: hosts, hostname, resolv.conf, log.
+    pub fn container_dir(&self, container: &Container) -> PathBuf {
+        self.paths.container(&container.id)
+    }
+}

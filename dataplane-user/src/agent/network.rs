@@ -1,0 +1,292 @@
+//! Making, mending and removing networks.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::error::Troubles;
+use super::handle::Created;
+use super::host;
+use super::state::Agent;
+use crate::ipam::{Surroundings, plan_subnets};
+use crate::kernel::dataplane::{EndpointConfig, NetworkConfig};
+use crate::kernel::{Bridge, BridgeSpec};
+use crate::model::{BridgeOptions, Driver, Error, Id, Network, NetworkCreate, Result, Scope, check_name};
+use crate::store::Change;
+
+/// The Linux bridge of the predefined network `bridge`.
+const PREDEFINED_BRIDGE: &str = "spandrel0";
+
+/// What IPv6 needs of every link (RFC 8200).
+const IPV6_MIN_MTU: u32 = 1280;
+
+impl Agent {
+    /// Makes a network for a user.
+    pub(super) async fn create_network(&mut self, request: NetworkCreate) -> Result<Created<Network>> {
+        check_name("network", &request.name)?;
+        if let Some(other) = self.networks.values().find(|network| network.name == request.name) {
+            return Err(Error::Conflict(format!("network with name {} already exists", other.name)));
+        }
+        match request.driver.as_str() {
+            "" | "bridge" => {}
+            driver @ ("host" | "null") => {
+                return Err(Error::Forbidden(format!("only one instance of \"{driver}\" network is allowed")));
+            }
+            driver => {
+                return Err(Error::NotFound(format!(
+                    "network driver {driver:?} not found: bridge is the one that can be used"
+                )));
+            }
+        }
+        let created = self.plan_network(request)?;
+        self.install_network(&created.value).await?;
+        tracing::info!(network = created.value.name, id = %created.value.id, "network created");
+        Ok(created)
+    }
+
+    /// Makes the predefined networks that are not on record yet.
+    pub(super) async fn create_predefined(&mut self) -> Result<()> {
+        for name in Network::PREDEFINED {
+            if self.networks.values().any(|network| network.name == name) {
+                continue;
+            }
+            let network = match name {
+                "bridge" => {
+                    let options = [("com.docker.network.bridge.name".to_string(), PREDEFINED_BRIDGE.to_string())];
+                    let request =
+                        NetworkCreate { name: name.into(), options: options.into(), ..NetworkCreate::default() };
+                    self.plan_network(request)?.value
+                }
+                _ => bare_network(name, if name == "host" { Driver::Host } else { Driver::Null }),
+            };
+            self.install_network(&network).await?;
+        }
+        Ok(())
+    }
+
+    /// Chooses everything about a bridge network. Its slot is taken from here on.
+    fn plan_network(&mut self, request: NetworkCreate) -> Result<Created<Network>> {
+        let bridge_options = BridgeOptions::parse(&request.options)?;
+        let enable_ipv4 = request.enable_ipv4.unwrap_or(true);
+        let enable_ipv6 = request.enable_ipv6.unwrap_or(false);
+        if enable_ipv6 && bridge_options.mtu < IPV6_MIN_MTU {
+            return Err(Error::Invalid(format!(
+                "invalid network option com.docker.network.driver.mtu={}: IPv6 needs at least {IPV6_MIN_MTU}",
+                bridge_options.mtu
+            )));
+        }
+        let surroundings = self.surroundings()?;
+        let plan = plan_subnets(&request.ipam, enable_ipv4, enable_ipv6, &surroundings, self.ula)?;
+        let id = Id::random();
+        let bridge = bridge_options.bridge_name.clone().unwrap_or_else(|| format!("br-{}", id.short()));
+        if let Some(other) = self.bridge_networks().find(|network| network.bridge == bridge) {
+            return Err(Error::Conflict(format!("bridge name {bridge} is already used by network {}", other.name)));
+        }
+        let network = Network {
+            id,
+            name: request.name,
+            driver: Driver::Bridge,
+            scope: Scope::Local,
+            created: Timestamp::now(),
+            internal: request.internal,
+            enable_ipv4,
+            enable_ipv6,
+            subnets: plan.subnets,
+            options: request.options,
+            bridge_options,
+            labels: request.labels,
+            bridge,
+            slot: self.take_network_slot()?,
+        };
+        Ok(Created { value: network, warnings: plan.warnings })
+    }
+
+    /// Puts a planned network on record and into the kernel, or nowhere.
+    async fn install_network(&mut self, network: &Network) -> Result<()> {
+        let result = match self.store.apply(&[Change::PutNetwork(network)]) {
+            Ok(()) => {
+                self.networks.insert(network.id, network.clone());
+                self.ipam.add_network(network);
+                self.ensure_network(&network.id).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            let mut troubles = Troubles::default();
+            troubles.extend(self.clear_network(network).await);
+            troubles.note(self.drop_network_record(network));
+            return Err(troubles.onto(error));
+        }
+        Ok(())
+    }
+
+    /// Removes a network for a user.
+    pub(super) async fn remove_network(&mut self, reference: String) -> Result<Network> {
+        let network = self.network(&reference)?.clone();
+        if network.is_predefined() {
+            return Err(Error::Forbidden(format!("{} is a pre-defined network and cannot be removed", network.name)));
+        }
+        let members: Vec<_> = self
+            .members(&network.id)
+            .map(|(container, _)| format!("name:{:?} id:{:?}", container.name, container.id.short()))
+            .collect();
+        if !members.is_empty() {
+            return Err(Error::Forbidden(format!(
+                "error while removing network: network {} has active endpoints ({}): disconnect or remove them first",
+                network.name,
+                members.join(", ")
+            )));
+        }
+        let mut troubles = self.clear_network(&network).await;
+        let failed = match troubles.is_empty() {
+            true => self.drop_network_record(&network).err(),
+            false => Some(Error::Internal(format!("network {} cannot be removed", network.name))),
+        };
+        if let Some(error) = failed {
+            // Still there as far as anybody is told, so it has to work again.
+            troubles.note(self.ensure_network(&network.id).await);
+            return Err(troubles.onto(error));
+        }
+        tracing::info!(network = network.name, id = %network.id, "network removed");
+        Ok(network)
+    }
+
+    fn drop_network_record(&mut self, network: &Network) -> Result<()> {
+        self.store.apply(&[Change::RemoveNetwork(network.id)])?;
+        self.networks.remove(&network.id);
+        self.ipam.remove_network(&network.id);
+        self.network_slots.remove(network.slot.into());
+        Ok(())
+    }
+
+    /// Makes the kernel hold a network and its endpoints as they are on record, whatever is there now.
+    pub(super) async fn ensure_network(&mut self, id: &Id) -> Result<()> {
+        let Some(network) = self.networks.get(id).filter(|network| network.driver == Driver::Bridge).cloned() else {
+            return Ok(());
+        };
+        self.own_interfaces.add(&network.bridge);
+        let spec = BridgeSpec {
+            name: network.bridge.clone(),
+            alias: self.paths.alias(),
+            mtu: network.bridge_options.mtu,
+            mac: None,
+            addresses: network.subnets.iter().map(|s| IpNet::new_assert(s.gateway, s.subnet.prefix_len())).collect(),
+        };
+        let bridge = self.netlink.ensure_bridge(&spec).await?;
+        let config = network_config(&network, &bridge);
+        self.bridges.insert(network.id, bridge);
+
+        let mut troubles = Troubles::default();
+        let mut endpoints: Vec<EndpointConfig> = Vec::new();
+        let members: Vec<_> =
+            self.members(&network.id).map(|(container, endpoint)| (container.id, endpoint.id)).collect();
+        for (container, endpoint) in &members {
+            endpoints.extend(troubles.note(self.ensure_veth(container, endpoint).await));
+        }
+        // Whole before it is seen: the endpoints are in the network's map when that is put in place.
+        self.dataplane.set_network(&config, &endpoints)?;
+        for endpoint in &endpoints {
+            troubles.note(self.dataplane.set_endpoint(endpoint));
+        }
+        troubles.into_result()
+    }
+
+    /// Takes a network's interfaces and maps out of the kernel.
+    pub(super) async fn clear_network(&mut self, network: &Network) -> Troubles {
+        let mut troubles = Troubles::default();
+        if network.driver == Driver::Bridge {
+            troubles.note(self.dataplane.remove_network(network.slot));
+            troubles.extend(self.delete_own_link(&network.bridge).await);
+            self.bridges.remove(&network.id);
+        }
+        troubles
+    }
+
+    /// Deletes an interface if it bears our mark.
+    pub(super) async fn delete_own_link(&mut self, name: &str) -> Troubles {
+        let mut troubles = Troubles::default();
+        let own = |alias: &str| alias == self.paths.alias();
+        if let Some(Some(link)) = troubles.note(self.netlink.link(name).await)
+            && own(&link.alias)
+        {
+            troubles.note(self.netlink.delete_link(name).await);
+        }
+        self.own_interfaces.remove(name);
+        troubles
+    }
+
+    /// What a new subnet must keep clear of.
+    fn surroundings(&self) -> Result<Surroundings> {
+        let networks = self.networks.values();
+        let networks =
+            networks.flat_map(|network| network.subnets.iter().map(|s| (s.subnet, network.name.clone()))).collect();
+        let mut host = self.host.routes.clone();
+        host.extend(host::resolvers().into_iter().map(IpNet::from));
+        Ok(Surroundings { networks, host })
+    }
+
+    /// Looks whether the interfaces are still what they should be, and mends the networks where not.
+    pub(super) async fn mend(&mut self) {
+        let links = match self.netlink.links().await {
+            Ok(links) => links,
+            Err(error) => return tracing::warn!("cannot look at the interfaces: {error}"),
+        };
+        let links: HashMap<&str, _> = links.iter().map(|link| (link.name.as_str(), link)).collect();
+        let broken = |network: &&Network| {
+            let bridge = self.bridges.get(&network.id).map(|bridge| bridge.ifindex);
+            let bridge_broken =
+                links.get(network.bridge.as_str()).is_none_or(|link| Some(link.ifindex) != bridge || !link.up);
+            bridge_broken
+                || self.members(&network.id).any(|(container, endpoint)| {
+                    let known = self.live.get(&container.id).and_then(|live| live.interfaces.get(&endpoint.slot));
+                    links
+                        .get(endpoint.host_interface.as_str())
+                        .is_none_or(|link| Some(&link.ifindex) != known || link.master != bridge || !link.up)
+                })
+        };
+        let broken: Vec<_> = self.bridge_networks().filter(broken).map(|network| network.id).collect();
+        for id in broken {
+            let name = self.networks.get(&id).map(|network| network.name.clone()).unwrap_or_default();
+            tracing::warn!("interfaces of network {name} are not what they should be, mending");
+            if let Err(error) = self.ensure_network(&id).await {
+                tracing::error!("mending network {name}: {error}");
+            }
+        }
+    }
+}
+
+/// A predefined network that has nothing in the kernel.
+fn bare_network(name: &str, driver: Driver) -> Network {
+    Network {
+        id: Id::random(),
+        name: name.into(),
+        driver,
+        scope: Scope::Local,
+        created: Timestamp::now(),
+        internal: false,
+        enable_ipv4: true,
+        enable_ipv6: false,
+        subnets: Vec::new(),
+        options: Default::default(),
+        bridge_options: BridgeOptions::default(),
+        labels: Default::default(),
+        bridge: String::new(),
+        slot: 0,
+    }
+}
+
+fn network_config(network: &Network, bridge: &Bridge) -> NetworkConfig {
+    NetworkConfig {
+        slot: network.slot,
+        bridge: network.bridge.clone(),
+        bridge_ifindex: bridge.ifindex,
+        subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
+        gateways: network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+        internal: network.internal,
+        icc: network.bridge_options.icc,
+        masquerade: network.bridge_options.masquerade,
+        mtu: network.bridge_options.mtu,
+        bridge_mac: bridge.mac,
+    }
+}

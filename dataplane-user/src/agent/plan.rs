@@ -1,0 +1,165 @@
+//! From what a user asks for to a container: everything that can be judged without the kernel.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::host;
+use super::state::Agent;
+use crate::kernel::process::ProcessSpec;
+use crate::model::{
+    Container, Driver, EndpointRequest, Error, Id, Network, PortRequest, PortSpec, Result, RunRequest, State,
+    check_hostname, check_name, random_name,
+};
+
+/// A container that can be made.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The container, without endpoints and ports.
+    pub(super) container: Container,
+    /// Its network, if it gets an endpoint on one.
+    pub(super) network: Option<Network>,
+    /// The ports that are to be published.
+    pub(super) ports: Vec<PortRequest>,
+    /// How its command is started.
+    pub(super) process: ProcessSpec,
+    /// Things that were asked for and have no effect.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Agent {
+    /// Judges a request and fills in what it leaves open.
+    pub(super) fn plan_container(&self, request: &RunRequest) -> Result<Plan> {
+        let id = Id::random();
+        let name = self.container_name(request.name.as_deref())?;
+        let network = self.network(request.network.as_deref().unwrap_or("bridge"))?.clone();
+        let hostname = match request.hostname.as_deref() {
+            None | Some("") if network.driver == Driver::Host => host::name()?,
+            None | Some("") => id.short(),
+            Some(hostname) => {
+                check_hostname(hostname)?;
+                hostname.to_string()
+            }
+        };
+        let mut ports = Vec::new();
+        for spec in &request.ports {
+            ports.extend(spec.parse::<PortSpec>()?.requests());
+        }
+        let process = process(&request.command, &request.env, &request.working_dir, &hostname)?;
+        let mut warnings = Vec::new();
+        match network.driver {
+            Driver::Bridge if network.internal && !ports.is_empty() => {
+                warnings.push(format!("published ports are ignored: network {} is internal", network.name));
+                ports.clear();
+            }
+            Driver::Bridge => {}
+            Driver::Host | Driver::Null => {
+                if request.endpoint != EndpointRequest::default() {
+                    return Err(Error::Invalid(format!(
+                        "network {} has no addresses of its own: leave --ip, --ip6 and --mac-address out",
+                        network.name
+                    )));
+                }
+                if !ports.is_empty() {
+                    warnings.push(format!("published ports are ignored on network {}", network.name));
+                    ports.clear();
+                }
+            }
+        }
+        let container = Container {
+            id,
+            name,
+            hostname,
+            command: request.command.clone(),
+            env: process.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            working_dir: process.directory.to_string_lossy().into_owned(),
+            auto_remove: request.auto_remove,
+            created: Timestamp::now(),
+            state: State::Created,
+            network_mode: network.name.clone(),
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+        };
+        let network = Some(network).filter(|network| network.driver == Driver::Bridge);
+        Ok(Plan { container, network, ports, process, warnings })
+    }
+
+    fn container_name(&self, wanted: Option<&str>) -> Result<String> {
+        let owner = |name: &str| self.containers.values().find(|container| container.name == name);
+        match wanted {
+            Some(name) => {
+                check_name("container", name)?;
+                match owner(name) {
+                    None => Ok(name.to_string()),
+                    Some(other) => Err(Error::Conflict(format!(
+                        "Conflict. The container name {name:?} is already in use by container {}. You have to remove that container to be able to reuse that name",
+                        other.id
+                    ))),
+                }
+            }
+            None => loop {
+                let name = random_name();
+                if owner(&name).is_none() {
+                    return Ok(name);
+                }
+            },
+        }
+    }
+}
+
+/// How a command is started in a container: environment with HOSTNAME, later entries winning.
+pub(super) fn process(command: &[String], env: &[String], directory: &str, hostname: &str) -> Result<ProcessSpec> {
+    if command.first().is_none_or(|program| program.is_empty()) {
+        return Err(Error::Invalid("no command specified".into()));
+    }
+    let nul = |text: &String| text.contains('\0');
+    if command.iter().any(nul) || env.iter().any(nul) || directory.contains('\0') {
+        return Err(Error::Invalid("command, environment and working directory cannot hold NUL characters".into()));
+    }
+    if !directory.is_empty() && !directory.starts_with('/') {
+        return Err(Error::Invalid(format!(
+            "the working directory '{directory}' is invalid, it needs to be an absolute path"
+        )));
+    }
+    let mut variables = vec![("HOSTNAME".to_string(), hostname.to_string())];
+    for entry in env {
+        let (name, value) = entry.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+            Error::Invalid(format!("invalid environment variable: {entry:?}, NAME=VALUE is expected"))
+        })?;
+        variables.retain(|(other, _)| other != name);
+        variables.push((name.to_string(), value.to_string()));
+    }
+    let directory = PathBuf::from(if directory.is_empty() { "/" } else { directory });
+    Ok(ProcessSpec { argv: command.to_vec(), env: variables, directory })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| text.to_string()).collect()
+    }
+
+    #[test]
+    fn environment() {
+        let process = |env: &[&str]| process(&strings(&["true"]), &strings(env), "", "web").map(|process| process.env);
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<_> {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        };
+        assert_eq!(process(&[]).unwrap(), pairs(&[("HOSTNAME", "web")]));
+        assert_eq!(process(&["A=1", "B=", "A=2=3"]).unwrap(), pairs(&[("HOSTNAME", "web"), ("B", ""), ("A", "2=3")]));
+        assert_eq!(process(&["HOSTNAME=other"]).unwrap(), pairs(&[("HOSTNAME", "other")]));
+        for wrong in ["A", "=1", "A=\0"] {
+            assert!(process(&[wrong]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn command_and_directory() {
+        assert!(process(&[], &[], "", "h").unwrap_err().to_string().contains("no command"));
+        assert!(process(&strings(&[""]), &[], "", "h").is_err());
+        assert_eq!(process(&strings(&["a"]), &[], "", "h").unwrap().directory, PathBuf::from("/"));
+        assert!(process(&strings(&["a"]), &[], "x/y", "h").unwrap_err().to_string().contains("absolute path"));
+    }
+}

@@ -1,0 +1,173 @@
+//! Requests into the model's types: here text becomes meaning, or a sentence about what is wrong with it.
+
+use super::types::endpoint::EndpointSettings;
+use super::types::network::{CreateRequest, Ipam, IpamConfig};
+use super::types::spandrel;
+use crate::model::{self, EndpointRequest, Error, NetworkCreate, Result};
+
+/// An empty string is "not given".
+fn given(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+impl TryFrom<CreateRequest> for NetworkCreate {
+    type Error = Error;
+
+    fn try_from(request: CreateRequest) -> Result<Self> {
+        let unsupported = |what: &str| Err(Error::Invalid(format!("{what} are not supported")));
+        if request.ingress {
+            return unsupported("ingress networks");
+        }
+        if request.config_only || request.config_from.is_some_and(|from| !from.network.is_empty()) {
+            return unsupported("networks that are only a configuration for others");
+        }
+        if !matches!(request.scope.as_str(), "" | "local") {
+            return unsupported(&format!("networks of scope {:?}", request.scope));
+        }
+        Ok(NetworkCreate {
+            name: request.name,
+            driver: request.driver,
+            ipam: subnets(request.ipam.unwrap_or_default())?,
+            internal: request.internal,
+            enable_ipv4: request.enable_ipv4,
+            enable_ipv6: request.enable_ipv6,
+            options: request.options,
+            labels: request.labels,
+        })
+    }
+}
+
+fn subnets(ipam: Ipam) -> Result<Vec<model::IpamConfig>> {
+    if !matches!(ipam.driver.as_str(), "" | "default") {
+        return Err(Error::Invalid(format!("unknown IPAM driver {:?}: only \"default\" is there", ipam.driver)));
+    }
+    if let Some(option) = ipam.options.as_ref().and_then(|options| options.keys().next()) {
+        return Err(Error::Invalid(format!("unknown IPAM option {option:?}: the driver \"default\" has none")));
+    }
+    let subnet = |config: IpamConfig| model::IpamConfig {
+        subnet: given(config.subnet),
+        ip_range: given(config.ip_range),
+        gateway: given(config.gateway),
+        aux: config.auxiliary_addresses,
+    };
+    Ok(ipam.config.into_iter().map(subnet).collect())
+}
+
+/// What an endpoint wishes. A wish that we would not fulfil is refused, not forgotten.
+pub(super) fn endpoint(settings: EndpointSettings) -> Result<EndpointRequest> {
+    let is_set = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let ipam = settings.ipam_config.unwrap_or_default();
+    let unsupported = [
+        ("links", is_set(&settings.links)),
+        ("aliases", is_set(&settings.aliases)),
+        ("link-local addresses", !ipam.link_local_ips.is_empty()),
+        ("driver options of endpoints", settings.driver_opts.is_some_and(|options| !options.is_empty())),
+        ("gateway priorities", settings.gw_priority != 0),
+    ];
+    if let Some((what, _)) = unsupported.iter().find(|(_, asked)| *asked) {
+        return Err(Error::Invalid(format!("{what} are not supported")));
+    }
+    EndpointRequest::parse(&ipam.ipv4_address, &ipam.ipv6_address, &settings.mac_address)
+}
+
+impl TryFrom<spandrel::RunRequest> for model::RunRequest {
+    type Error = Error;
+
+    fn try_from(request: spandrel::RunRequest) -> Result<Self> {
+        Ok(model::RunRequest {
+            name: given(request.name),
+            hostname: given(request.config.hostname),
+            command: request.config.cmd,
+            env: request.config.env,
+            working_dir: request.config.working_dir,
+            auto_remove: request.auto_remove,
+            network: given(request.network),
+            endpoint: endpoint(request.endpoint)?,
+            ports: request.publish,
+        })
+    }
+}
+
+impl From<spandrel::ExecRequest> for model::ExecRequest {
+    fn from(request: spandrel::ExecRequest) -> Self {
+        model::ExecRequest { command: request.cmd, env: request.env, working_dir: request.working_dir }
+    }
+}
+
+/// A signal by name, with or without `SIG`, or by number.
+pub(super) fn signal(text: &str) -> Result<i32> {
+    use nix::sys::signal::Signal;
+
+    let name = text.trim().to_ascii_uppercase();
+    if name.is_empty() {
+        return Ok(Signal::SIGKILL as i32);
+    }
+    if let Ok(number) = name.parse::<i32>() {
+        // Real-time signals have numbers only.
+        return match number {
+            1..=64 => Ok(number),
+            _ => Err(Error::Invalid(format!("invalid signal {text:?}: signals are 1 to 64"))),
+        };
+    }
+    let full = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    full.parse::<Signal>()
+        .map(|signal| signal as i32)
+        .map_err(|_| Error::Invalid(format!("invalid signal {text:?}: a name like TERM or a number is expected")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What docker 28's `network create` sends.
+    #[test]
+    fn dockers_own_request() {
+        let request: CreateRequest = serde_json::from_value(json!({
+            "Name": "second-bridge", "CheckDuplicate": true, "Driver": "bridge", "Scope": "", "EnableIPv6": true,
+            "IPAM": {"Driver": "default", "Options": {}, "Config": [
+                {"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.1", "AuxiliaryAddresses": {"host": "10.0.0.5"}},
+                {"Subnet": "fd00::/64"}]},
+            "Internal": false, "Attachable": false, "Ingress": false, "ConfigOnly": false, "ConfigFrom": null,
+            "Options": {"com.docker.network.driver.mtu": "1400"}, "Labels": null
+        }))
+        .unwrap();
+        let create = NetworkCreate::try_from(request).unwrap();
+        assert_eq!(create.name, "second-bridge");
+        assert_eq!((create.enable_ipv4, create.enable_ipv6), (None, Some(true)));
+        assert_eq!(create.ipam.len(), 2);
+        assert_eq!(create.ipam[0].gateway.as_deref(), Some("10.0.0.1"));
+        assert_eq!(create.ipam[0].aux["host"], "10.0.0.5");
+        assert_eq!(create.ipam[1].gateway, None);
+        assert_eq!(create.options["com.docker.network.driver.mtu"], "1400");
+    }
+
+    #[test]
+    fn what_we_lack_is_refused() {
+        for (request, why) in [
+            (json!({"Name": "n", "Ingress": true}), "ingress"),
+            (json!({"Name": "n", "ConfigOnly": true}), "configuration"),
+            (json!({"Name": "n", "ConfigFrom": {"Network": "m"}}), "configuration"),
+            (json!({"Name": "n", "Scope": "swarm"}), "\"swarm\""),
+            (json!({"Name": "n", "IPAM": {"Driver": "dhcp"}}), "IPAM driver \"dhcp\""),
+            (json!({"Name": "n", "IPAM": {"Options": {"a": "b"}}}), "IPAM option \"a\""),
+        ] {
+            let parsed: CreateRequest = serde_json::from_value(request.clone()).unwrap();
+            let error = NetworkCreate::try_from(parsed).unwrap_err().to_string();
+            assert!(error.contains(why), "{request}: {error}");
+        }
+        let settings = EndpointSettings { aliases: Some(vec!["db".into()]), ..Default::default() };
+        assert!(endpoint(settings).unwrap_err().to_string().contains("aliases"));
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [("", 9), ("TERM", 15), ("SIGTERM", 15), ("sigint", 2), ("9", 9), ("34", 34)] {
+            assert_eq!(signal(text).unwrap(), number, "{text:?}");
+        }
+        for text in ["0", "65", "-9", "TERMINATE", "SIG"] {
+            assert!(signal(text).is_err(), "{text:?}");
+        }
+    }
+}

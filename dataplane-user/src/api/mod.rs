@@ -1,0 +1,24 @@
+//! The agent's HTTP API on a unix socket: Docker Engine API where Docker has a call, our own where not.
+//!
+//! [`types`] is the JSON that both sides share, [`serve`] the server. Nothing is decided here: requests
+//! become the model's types, the agent judges them, and its answers become Docker's objects.
+
+mod attached;
+mod containers;
+mod convert;
+mod drops;
+mod error;
+mod extract;
+mod filter;
+pub mod human;
+mod networks;
+mod peer;
+mod present;
+mod query;
+mod server;
+pub mod socket;
+mod system;
+pub mod types;
+mod version;
+
+pub use server::serve;

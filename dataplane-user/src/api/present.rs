@@ -1,0 +1,357 @@
+//! The model's types as Docker shows them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::human;
+use super::types::container::{
+    ContainerConfig, ContainerInspect, ContainerSummary, HostConfig, HostConfigSummary, NetworkSettings,
+    NetworkSettingsSummary, PortBinding, PortMap, PortSummary, State,
+};
+use super::types::endpoint::{EndpointIpamConfig, EndpointResource, EndpointSettings};
+use super::types::network::{ConfigReference, Ipam, IpamConfig, Network};
+use crate::agent::{Attached, NetworkView};
+use crate::model;
+
+/// What an absent value looks like: nothing.
+fn text<T: ToString>(value: Option<T>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// A network with its endpoints.
+pub(super) fn network(view: &NetworkView) -> Network {
+    let network = &view.network;
+    Network {
+        name: network.name.clone(),
+        id: network.id.to_string(),
+        created: network.created,
+        scope: network.scope.as_str().into(),
+        driver: network.driver.as_str().into(),
+        enable_ipv4: network.enable_ipv4,
+        enable_ipv6: network.enable_ipv6,
+        ipam: Ipam { driver: "default".into(), options: None, config: network.subnets.iter().map(subnet).collect() },
+        internal: network.internal,
+        attachable: false,
+        ingress: false,
+        config_from: ConfigReference::default(),
+        config_only: false,
+        containers: Some(view.attached.iter().map(|a| (a.container.to_string(), resource(a))).collect()),
+        options: network.options.clone(),
+        labels: network.labels.clone(),
+    }
+}
+
+fn subnet(subnet: &model::Subnet) -> IpamConfig {
+    IpamConfig {
+        subnet: subnet.subnet.to_string(),
+        ip_range: text(subnet.ip_range),
+        gateway: subnet.gateway.to_string(),
+        auxiliary_addresses: subnet.aux.iter().map(|(name, address)| (name.clone(), address.to_string())).collect(),
+    }
+}
+
+fn resource(attached: &Attached) -> EndpointResource {
+    let endpoint = &attached.endpoint;
+    EndpointResource {
+        name: attached.name.clone(),
+        endpoint_id: endpoint.id.to_string(),
+        mac_address: endpoint.mac.to_string(),
+        ipv4_address: text(endpoint.ipv4),
+        ipv6_address: text(endpoint.ipv6),
+    }
+}
+
+/// A container's place on a network.
+fn settings(endpoint: &model::Endpoint) -> EndpointSettings {
+    let requested = &endpoint.requested;
+    EndpointSettings {
+        ipam_config: requested.has_address().then(|| EndpointIpamConfig {
+            ipv4_address: text(requested.ipv4),
+            ipv6_address: text(requested.ipv6),
+            link_local_ips: Vec::new(),
+        }),
+        mac_address: endpoint.mac.to_string(),
+        network_id: endpoint.network.to_string(),
+        endpoint_id: endpoint.id.to_string(),
+        gateway: text(endpoint.gateway_v4),
+        ip_address: text(endpoint.ipv4.map(|net| net.addr())),
+        ip_prefix_len: endpoint.ipv4.map(|net| net.prefix_len()).unwrap_or_default(),
+        ipv6_gateway: text(endpoint.gateway_v6),
+        global_ipv6_address: text(endpoint.ipv6.map(|net| net.addr())),
+        global_ipv6_prefix_len: endpoint.ipv6.map(|net| net.prefix_len()).unwrap_or_default(),
+        ..Default::default()
+    }
+}
+
+/// A container's endpoints by network name. One that is on no network now, because it has ended or is
+/// on `host` or `none`, still shows the network that it was started on, as Docker's does.
+fn networks(container: &model::Container) -> BTreeMap<String, EndpointSettings> {
+    if container.endpoints.is_empty() {
+        return BTreeMap::from([(container.network_mode.clone(), EndpointSettings::default())]);
+    }
+    container.endpoints.iter().map(|endpoint| (endpoint.network_name.clone(), settings(endpoint))).collect()
+}
+
+/// A line of `ps`.
+pub(super) fn summary(container: &model::Container, now: Timestamp) -> ContainerSummary {
+    ContainerSummary {
+        id: container.id.to_string(),
+        names: vec![format!("/{}", container.name)],
+        command: container.command.join(" "),
+        created: container.created.as_second(),
+        ports: in_force(container).iter().map(port_summary).collect(),
+        state: container.state.as_str().into(),
+        status: human::status(&container.state, now),
+        host_config: HostConfigSummary { network_mode: container.network_mode.clone() },
+        network_settings: NetworkSettingsSummary { networks: networks(container) },
+        ..Default::default()
+    }
+}
+
+/// The ports that lead to a container now; none once it has ended.
+fn in_force(container: &model::Container) -> Vec<model::PublishedPort> {
+    match container.is_running() {
+        true => container.published().into_iter().map(|(_, port)| port).collect(),
+        false => Vec::new(),
+    }
+}
+
+fn port_summary(port: &model::PublishedPort) -> PortSummary {
+    PortSummary {
+        ip: port.host.to_string(),
+        private_port: port.container_port,
+        public_port: Some(port.host_port),
+        protocol: port.protocol.to_string(),
+    }
+}
+
+/// Everything about a container; `sandbox` is the file of its network namespace, `directory` that of
+/// its own files.
+pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &Path) -> ContainerInspect {
+    let file = |name: &str| directory.join(name).display().to_string();
+    let mut command = container.command.iter().cloned();
+    ContainerInspect {
+        id: container.id.to_string(),
+        created: Some(container.created),
+        path: command.next().unwrap_or_default(),
+        args: command.collect(),
+        state: state(&container.state),
+        resolv_conf_path: file("resolv.conf"),
+        hostname_path: file("hostname"),
+        hosts_path: file("hosts"),
+        log_path: file("log"),
+        name: format!("/{}", container.name),
+        platform: "linux".into(),
+        host_config: HostConfig {
+            network_mode: container.network_mode.clone(),
+            port_bindings: asked_for(&container.ports),
+            auto_remove: container.auto_remove,
+        },
+        config: ContainerConfig {
+            hostname: container.hostname.clone(),
+            env: container.env.clone(),
+            cmd: container.command.clone(),
+            working_dir: container.working_dir.clone(),
+            ..Default::default()
+        },
+        network_settings: NetworkSettings {
+            sandbox_id: if container.is_running() { container.id.to_string() } else { String::new() },
+            sandbox_key: if container.is_running() { sandbox.display().to_string() } else { String::new() },
+            ports: port_map(&in_force(container)),
+            networks: networks(container),
+        },
+        ..Default::default()
+    }
+}
+
+fn state(state: &model::State) -> State {
+    let mut shown = State { status: state.as_str().into(), ..Default::default() };
+    match state {
+        model::State::Created => {}
+        model::State::Running { pid, started, .. } => {
+            shown.running = true;
+            // Process ids are at most 2^22.
+            shown.pid = i32::try_from(*pid).unwrap_or_default();
+            shown.started_at = Some(*started);
+        }
+        model::State::Exited { code, started, finished } => {
+            shown.exit_code = *code;
+            shown.started_at = Some(*started);
+            shown.finished_at = Some(*finished);
+        }
+    }
+    shown
+}
+
+fn add(map: &mut PortMap, port: u16, protocol: model::Protocol, host: String, host_port: u16) {
+    let bindings = map.entry(format!("{port}/{protocol}")).or_default();
+    bindings.get_or_insert_default().push(PortBinding { host_ip: host, host_port: host_port.to_string() });
+}
+
+fn port_map(ports: &[model::PublishedPort]) -> PortMap {
+    let mut map = PortMap::new();
+    for port in ports {
+        add(&mut map, port.container_port, port.protocol, port.host.to_string(), port.host_port);
+    }
+    map
+}
+
+fn asked_for(bindings: &[model::PortBinding]) -> PortMap {
+    let mut map = PortMap::new();
+    for binding in bindings {
+        add(&mut map, binding.container_port, binding.protocol, text(binding.host_ip), binding.host_port);
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::{Driver, EndpointRequest, Id, Protocol, Scope};
+
+    fn id(digit: &str) -> Id {
+        digit.repeat(64).parse().unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn endpoint() -> model::Endpoint {
+        model::Endpoint {
+            id: id("e"),
+            network: id("a"),
+            network_name: "front".into(),
+            slot: 1,
+            internal: false,
+            mac: "02:00:00:00:00:02".parse().unwrap(),
+            ipv4: Some("10.0.0.2/24".parse().unwrap()),
+            ipv6: Some("fd00::2/64".parse().unwrap()),
+            gateway_v4: Some("10.0.0.1".parse().unwrap()),
+            gateway_v6: Some("fd00::1".parse().unwrap()),
+            interface: "eth0".into(),
+            host_interface: "veth1".into(),
+            requested: EndpointRequest::parse("10.0.0.2", "", "").unwrap(),
+        }
+    }
+
+    fn web() -> model::Container {
+        model::Container {
+            id: id("c"),
+            name: "web".into(),
+            hostname: "cccccccccccc".into(),
+            command: vec!["sh".into(), "-c".into(), "exit 9".into()],
+            env: vec!["A=1".into()],
+            working_dir: "/srv".into(),
+            auto_remove: false,
+            created: at(100),
+            state: model::State::Running { pid: 42, started: at(101) },
+            network_mode: "front".into(),
+            endpoints: vec![endpoint()],
+            ports: vec![model::PortBinding {
+                host_ip: None,
+                host_port: 8080,
+                container_port: 80,
+                protocol: Protocol::Tcp,
+            }],
+        }
+    }
+
+    fn written(container: &model::Container) -> Value {
+        let inspect = inspect(container, Path::new("/run/netns/web"), Path::new("/run/containers/c"));
+        serde_json::to_value(inspect).unwrap()
+    }
+
+    #[test]
+    fn a_running_container() {
+        let shown = written(&web());
+        assert_eq!(shown["Name"], "/web");
+        assert_eq!((&shown["Path"], &shown["Args"]), (&json!("sh"), &json!(["-c", "exit 9"])));
+        assert_eq!((&shown["State"]["Status"], &shown["State"]["Pid"]), (&json!("running"), &json!(42)));
+        assert_eq!(shown["HostsPath"], "/run/containers/c/hosts");
+        assert_eq!(shown["HostConfig"]["PortBindings"], json!({"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}));
+        let network = &shown["NetworkSettings"];
+        assert_eq!(network["SandboxKey"], "/run/netns/web");
+        assert_eq!(
+            network["Ports"],
+            json!({"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}]})
+        );
+        let front = &network["Networks"]["front"];
+        assert_eq!(front["IPAMConfig"], json!({"IPv4Address": "10.0.0.2"}));
+        assert_eq!((&front["IPAddress"], &front["IPPrefixLen"]), (&json!("10.0.0.2"), &json!(24)));
+        assert_eq!((&front["GlobalIPv6Address"], &front["GlobalIPv6PrefixLen"]), (&json!("fd00::2"), &json!(64)));
+        assert_eq!((&front["Gateway"], &front["IPv6Gateway"]), (&json!("10.0.0.1"), &json!("fd00::1")));
+        assert_eq!(front["MacAddress"], "02:00:00:00:00:02");
+
+        let line = summary(&web(), at(106));
+        assert_eq!((line.command.as_str(), line.status.as_str()), ("sh -c exit 9", "Up 5 seconds"));
+        assert_eq!(line.ports.len(), 2);
+    }
+
+    #[test]
+    fn a_container_that_has_ended() {
+        let mut container = web();
+        container.state = model::State::Exited { code: 9, started: at(101), finished: at(102) };
+        container.endpoints.clear();
+        let shown = written(&container);
+        assert_eq!((&shown["State"]["ExitCode"], &shown["State"]["Pid"]), (&json!(9), &json!(0)));
+        assert_eq!(shown["State"]["FinishedAt"], "1970-01-01T00:01:42Z");
+        assert_eq!(
+            (&shown["NetworkSettings"]["Ports"], &shown["NetworkSettings"]["SandboxKey"]),
+            (&json!({}), &json!(""))
+        );
+        assert_eq!(shown["NetworkSettings"]["Networks"]["front"]["IPAddress"], "");
+        assert_eq!(shown["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
+    }
+
+    #[test]
+    fn a_network_and_who_is_on_it() {
+        let view = NetworkView {
+            network: model::Network {
+                id: id("a"),
+                name: "front".into(),
+                driver: Driver::Bridge,
+                scope: Scope::Local,
+                created: at(100),
+                internal: true,
+                enable_ipv4: true,
+                enable_ipv6: false,
+                subnets: vec![model::Subnet {
+                    subnet: "10.0.0.0/24".parse().unwrap(),
+                    ip_range: Some("10.0.0.128/25".parse().unwrap()),
+                    gateway: "10.0.0.1".parse().unwrap(),
+                    aux: BTreeMap::from([("router".into(), "10.0.0.5".parse().unwrap())]),
+                }],
+                options: BTreeMap::from([("a".into(), "b".into())]),
+                bridge_options: Default::default(),
+                labels: BTreeMap::new(),
+                bridge: "br-aaaaaaaaaaaa".into(),
+                slot: 1,
+            },
+            attached: vec![Attached { container: id("c"), name: "web".into(), endpoint: endpoint() }],
+        };
+        let shown = serde_json::to_value(network(&view)).unwrap();
+        assert_eq!(
+            shown["IPAM"],
+            json!({"Driver": "default", "Options": null, "Config": [{
+                "Subnet": "10.0.0.0/24", "IPRange": "10.0.0.128/25", "Gateway": "10.0.0.1",
+                "AuxiliaryAddresses": {"router": "10.0.0.5"}
+            }]})
+        );
+        assert_eq!(
+            (&shown["Driver"], &shown["Scope"], &shown["Internal"]),
+            (&json!("bridge"), &json!("local"), &json!(true))
+        );
+        assert_eq!(
+            shown["Containers"][id("c").to_string()],
+            json!({
+                "Name": "web", "EndpointID": id("e").to_string(), "MacAddress": "02:00:00:00:00:02",
+                "IPv4Address": "10.0.0.2/24", "IPv6Address": "fd00::2/64"
+            })
+        );
+    }
+}

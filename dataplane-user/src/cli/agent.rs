@@ -1,0 +1,70 @@
+//! `spandrel agent`: the other side of the socket.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use super::Outcome;
+use super::args::agent::{Agent, LogLevel};
+use super::error::Error;
+use crate::kernel::dataplane::{self, LogLevel as BpfLevel};
+use crate::{agent, api, model};
+
+/// Threads for clients' requests and for what the kernel tells us; packets never need one.
+const WORKERS: usize = 2;
+
+/// Runs the agent until it is told to end.
+pub(super) fn run(command: Agent) -> Outcome {
+    tracing_subscriber::fmt()
+        .with_env_filter(filter(command.log_level))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let socket = command.socket.unwrap_or_else(|| command.run_dir.join("spandrel.sock"));
+    let options = agent::Options {
+        state_dir: command.state_dir,
+        run_dir: command.run_dir,
+        uplinks: command.uplink,
+        teardown: command.teardown,
+        dataplane: dataplane::Options { log_level: bpf_level(command.bpf_log_level), ..Default::default() },
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Local(format!("cannot start: {error}")))?;
+    let serve = |handle| async move {
+        let (listener, _file) = api::socket::bind(&socket)?;
+        tracing::info!("listening on {}", socket.display());
+        api::serve(handle, listener).await.map_err(|error| model::Error::internal("cannot serve clients", error))
+    };
+    runtime.block_on(agent::run(options, serve)).map_err(|error| Error::Local(error.to_string()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is said: our own part at the level that was asked for, libraries only when something is wrong. The
+/// programs' records have been chosen by their own level already.
+fn filter(level: LogLevel) -> EnvFilter {
+    let (ours, others) = match level {
+        LogLevel::Off => ("off", "off"),
+        LogLevel::Error => ("error", "error"),
+        LogLevel::Warn => ("warn", "warn"),
+        LogLevel::Info => ("info", "warn"),
+        LogLevel::Debug => ("debug", "warn"),
+        LogLevel::Trace => ("trace", "warn"),
+    };
+    EnvFilter::new(format!("{others},spandrel={ours},dataplane_ebpf=trace"))
+}
+
+fn bpf_level(level: LogLevel) -> BpfLevel {
+    match level {
+        LogLevel::Off => BpfLevel::Off,
+        LogLevel::Error => BpfLevel::Error,
+        LogLevel::Warn => BpfLevel::Warn,
+        LogLevel::Info => BpfLevel::Info,
+        LogLevel::Debug => BpfLevel::Debug,
+        LogLevel::Trace => BpfLevel::Trace,
+    }
+}

@@ -1,0 +1,134 @@
+//! The grammar of the commands about containers.
+
+use clap::{ArgAction, Args};
+
+use super::network::Endpoint;
+use super::{Listing, reference};
+
+/// `spandrel run`.
+#[derive(Debug, Args)]
+#[command(
+    disable_help_flag = true,
+    after_long_help = "COMMAND is one of the host's own, there is no image. It runs in a network namespace of its own, \
+                       with /etc/hosts, /etc/hostname and /etc/resolv.conf of its own, on the caller's terminal, or with \
+                       -d in the background. Everything after COMMAND belongs to it.
+
+Examples:
+  spandrel run bash                                          a shell on the network `bridge`
+  spandrel run --rm --network front ping -c 1 10.0.0.1
+  spandrel run -d --name web -p 8080:80 python3 -m http.server 80
+  spandrel run -d -p 127.0.0.1:5353:53/udp -p 9000-9010:9000-9010 server --verbose
+  spandrel run -d --network front --ip 10.0.0.100 sleep infinity"
+)]
+pub(in crate::cli) struct Run {
+    /// Print help
+    #[arg(long, action = ArgAction::HelpLong)]
+    help: Option<bool>,
+    /// Run container in background and print container ID
+    #[arg(short, long)]
+    pub(in crate::cli) detach: bool,
+    /// Taken for docker's sake: a command in the foreground always has the caller's input
+    #[arg(short, long, conflicts_with = "detach")]
+    interactive: bool,
+    /// Taken for docker's sake: a command in the foreground always has the caller's terminal
+    #[arg(short, long, conflicts_with = "detach")]
+    tty: bool,
+    /// Assign a name to the container
+    #[arg(long)]
+    pub(in crate::cli) name: Option<String>,
+    /// Connect a container to a network
+    #[arg(long, visible_alias = "net")]
+    pub(in crate::cli) network: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) endpoint: Endpoint,
+    /// Publish a container's port(s) to the host
+    #[arg(short, long, value_name = "[IP:][PORT:]PORT[/PROTOCOL]")]
+    pub(in crate::cli) publish: Vec<String>,
+    /// Container host name
+    #[arg(short = 'h', long, default_value = "", hide_default_value = true)]
+    pub(in crate::cli) hostname: String,
+    /// Automatically remove the container when it exits
+    #[arg(long)]
+    pub(in crate::cli) rm: bool,
+    /// Set environment variables; a NAME alone takes the caller's value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(in crate::cli) env: Vec<String>,
+    /// Working directory inside the container [default: the caller's]
+    #[arg(short, long, value_name = "DIR")]
+    pub(in crate::cli) workdir: Option<String>,
+    /// The command to run, with its arguments
+    #[arg(required = true, trailing_var_arg = true)]
+    pub(in crate::cli) command: Vec<String>,
+}
+
+/// `spandrel exec`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel exec web ip address
+  spandrel exec -e LANG=C web bash")]
+pub(in crate::cli) struct Exec {
+    /// Taken for docker's sake: the command always has the caller's input
+    #[arg(short, long)]
+    interactive: bool,
+    /// Taken for docker's sake: the command always has the caller's terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Set environment variables; a NAME alone takes the caller's value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(in crate::cli) env: Vec<String>,
+    /// Working directory inside the container [default: the caller's]
+    #[arg(short, long, value_name = "DIR")]
+    pub(in crate::cli) workdir: Option<String>,
+    /// The container's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) container: String,
+    /// The command to run, with its arguments
+    #[arg(required = true, trailing_var_arg = true)]
+    pub(in crate::cli) command: Vec<String>,
+}
+
+/// `spandrel ps`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Ps {
+    /// Show all containers (default shows just running)
+    #[arg(short, long)]
+    pub(in crate::cli) all: bool,
+    #[command(flatten)]
+    pub(in crate::cli) listing: Listing,
+}
+
+/// `spandrel port`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel port web          80/tcp -> 0.0.0.0:8080
+  spandrel port web 80       0.0.0.0:8080")]
+pub(in crate::cli) struct Port {
+    /// The container's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) container: String,
+    /// Show only this port of the container, TCP unless told otherwise
+    #[arg(value_name = "PRIVATE_PORT[/PROTO]")]
+    pub(in crate::cli) port: Option<String>,
+}
+
+/// `spandrel stop`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Stop {
+    /// Seconds to wait before killing the container, -1 for ever [default: 10]
+    #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(in crate::cli) timeout: Option<i64>,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
+    pub(in crate::cli) containers: Vec<String>,
+}
+
+/// `spandrel rm`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Rm {
+    /// Force the removal of a running container (uses SIGKILL)
+    #[arg(short, long)]
+    pub(in crate::cli) force: bool,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
+    pub(in crate::cli) containers: Vec<String>,
+}

@@ -1,0 +1,253 @@
+//! The grammar of the command line: Docker's commands and flags, and the agent's own.
+
+pub(super) mod agent;
+pub(super) mod container;
+pub(super) mod network;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Where the agent listens unless it is told otherwise.
+pub(super) const DEFAULT_SOCKET: &str = "/run/spandrel/spandrel.sock";
+/// The environment variable that names another socket to client commands.
+pub(super) const SOCKET_VARIABLE: &str = "SPANDREL_SOCKET";
+
+/// Container networks on eBPF alone.
+#[derive(Debug, Parser)]
+#[command(
+    name = "spandrel",
+    version,
+    about = "Container networks on eBPF alone",
+    long_about = "Container networks on eBPF alone: bridge networks, isolation, masquerade and published ports, \
+                  without a single iptables rule.\n\nStart the agent once as root, then create networks and \
+                  containers as you would with docker.",
+    after_long_help = "Examples:
+  sudo spandrel agent                                      start the agent
+  sudo spandrel network create --subnet 10.0.0.0/24 front  create a network
+  sudo spandrel run -d --name web --network front -p 8080:80 python3 -m http.server 80
+  sudo spandrel ps                                         see what runs
+  docker -H unix:///run/spandrel/spandrel.sock network ls  the docker command works, too",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 120
+)]
+pub(super) struct Cli {
+    /// The agent's socket [default: $SPANDREL_SOCKET, else /run/spandrel/spandrel.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the agent that owns the networks
+    Agent(agent::Agent),
+    /// Manage networks
+    #[command(subcommand, arg_required_else_help = true)]
+    Network(network::Network),
+    /// Create and start a container
+    Run(container::Run),
+    /// Execute a command in a running container
+    Exec(container::Exec),
+    /// List containers
+    Ps(container::Ps),
+    /// Return low-level information on containers and networks
+    Inspect(Inspect),
+    /// List port mappings or a specific mapping for the container
+    Port(container::Port),
+    /// Stop one or more running containers
+    Stop(container::Stop),
+    /// Remove one or more containers
+    Rm(container::Rm),
+    /// Show the packets that were dropped, and why
+    Drops(Drops),
+    /// Watches one container's command; the agent starts it
+    #[command(hide = true)]
+    Shim {
+        /// What the agent tells it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// `spandrel inspect`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel inspect web           a container
+  spandrel inspect front web     a network and a container")]
+pub(super) struct Inspect {
+    /// Names or ids of containers or networks
+    #[arg(required = true, value_name = "CONTAINER|NETWORK", value_parser = reference())]
+    pub(super) objects: Vec<String>,
+}
+
+/// `spandrel drops`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel drops                 a table
+  spandrel drops --format json   one JSON object per line")]
+pub(super) struct Drops {
+    #[command(flatten)]
+    pub(super) format: Format,
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Format {
+    /// Print a table, or one JSON object per line
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(super) format: FormatName,
+}
+
+/// How a list of objects with ids is printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Listing {
+    /// Only display IDs
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Do not truncate the output
+    #[arg(long)]
+    pub(super) no_trunc: bool,
+    #[command(flatten)]
+    pub(super) format: Format,
+}
+
+/// The ways to print a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatName {
+    /// Columns for people.
+    Table,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Names and ids are never empty.
+fn reference() -> clap::builder::NonEmptyStringValueParser {
+    clap::builder::NonEmptyStringValueParser::new()
+}
+
+/// Reads `key=value`; a lone `key` has an empty value, as for Docker.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    match key {
+        "" => Err("KEY=VALUE is expected".into()),
+        key => Ok((key.to_string(), value.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_is_taken_verbatim() {
+        for (line, command) in [
+            ("spandrel run sleep 60", "sleep 60"),
+            ("spandrel run -- sleep 60", "sleep 60"),
+            ("spandrel run --name a sleep -d --name b", "sleep -d --name b"),
+            ("spandrel run -d nc -l -p 80 -- x", "nc -l -p 80 -- x"),
+            ("spandrel run env --help", "env --help"),
+            ("spandrel run sh -h --socket s", "sh -h --socket s"),
+            ("spandrel run -- nc -- x", "nc -- x"),
+            ("spandrel run -p8080:80 nginx -p8081:81", "nginx -p8081:81"),
+        ] {
+            let Command::Run(run) = parse(line).unwrap() else { panic!("{line}") };
+            assert_eq!(run.command.join(" "), command, "{line}");
+        }
+        for (line, command) in [
+            ("spandrel exec web ip -4 address", "ip -4 address"),
+            ("spandrel exec web -- ls -l", "ls -l"),
+            ("spandrel exec -e A=1 web env -i", "env -i"),
+        ] {
+            let Command::Exec(exec) = parse(line).unwrap() else { panic!("{line}") };
+            assert_eq!((exec.container.as_str(), exec.command.join(" ").as_str()), ("web", command), "{line}");
+        }
+    }
+
+    #[test]
+    fn dockers_flags_of_run() {
+        let line = "spandrel run -dp 8080:80 -p 53:53/udp --network=front --ip 10.0.0.9 --ip6 fd00::9 \
+                    --mac-address 02:00:00:00:00:09 --rm -e A=1 -eB -w / -h host --name web true";
+        let Command::Run(run) = parse(line).unwrap() else { panic!() };
+        assert!(run.detach && run.rm);
+        assert_eq!(run.publish, ["8080:80", "53:53/udp"]);
+        assert_eq!(run.env, ["A=1", "B"]);
+        assert_eq!(run.hostname, "host");
+        assert_eq!(run.network.as_deref(), Some("front"));
+        assert_eq!(run.endpoint.ip, "10.0.0.9");
+        assert_eq!(run.endpoint.ip6, "fd00::9");
+        assert_eq!(run.endpoint.mac_address, "02:00:00:00:00:09");
+    }
+
+    #[test]
+    fn dockers_flags_of_network_create() {
+        let line = "spandrel network create -d bridge --subnet 10.0.0.0/24,fd00::/64 --subnet 10.1.0.0/24 --gateway 10.0.0.1 \
+                    --aux-address host=10.0.0.5 --internal --ipv6 -o com.docker.network.driver.mtu=1400 --label a=b --label c n";
+        let Command::Network(network::Network::Create(create)) = parse(line).unwrap() else { panic!() };
+        assert_eq!(create.subnet, ["10.0.0.0/24", "fd00::/64", "10.1.0.0/24"]);
+        assert_eq!(create.aux_address, [("host".to_string(), "10.0.0.5".to_string())]);
+        assert_eq!((create.ipv4, create.ipv6, create.internal), (None, Some(true), true));
+        assert_eq!(create.label, [("a".to_string(), "b".to_string()), ("c".to_string(), String::new())]);
+
+        let line = "spandrel network create --ipv4=false --ipv6=true n";
+        let Command::Network(network::Network::Create(create)) = parse(line).unwrap() else { panic!() };
+        assert_eq!((create.ipv4, create.ipv6), (Some(false), Some(true)));
+    }
+
+    #[test]
+    fn the_socket_may_stand_anywhere_before_the_command() {
+        for line in ["spandrel --socket s ps", "spandrel ps --socket s", "spandrel network --socket s ls"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.socket.as_deref(), Some(std::path::Path::new("s")), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_agents_socket_is_its_own() {
+        for (line, socket) in [("spandrel agent", None), ("spandrel agent --socket s", Some("s"))] {
+            let Command::Agent(agent) = parse(line).unwrap() else { panic!("{line}") };
+            assert_eq!(agent.socket, socket.map(PathBuf::from), "{line}");
+        }
+    }
+
+    #[test]
+    fn usage_errors() {
+        for line in [
+            "spandrel",
+            "spandrel fly",
+            "spandrel run",
+            "spandrel run -d",
+            "spandrel run -d -i sh",
+            "spandrel run --unknown sh",
+            "spandrel run -x sh",
+            "spandrel exec web -x sh",
+            "spandrel exec web",
+            "spandrel network create",
+            "spandrel network create a b",
+            "spandrel network create --opt =x a",
+            "spandrel network rm",
+            "spandrel stop",
+            "spandrel stop -t soon web",
+            "spandrel ps --format yaml",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(Cli::try_parse_from(["spandrel", "inspect", ""]).is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! The grammar of `spandrel network`.
+
+use clap::{Args, Subcommand};
+
+use super::{Listing, pair, reference};
+
+/// What to do with networks.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Network {
+    /// Create a network
+    Create(Create),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls(Ls),
+    /// Display detailed information on one or more networks
+    Inspect(Inspect),
+    /// Remove one or more networks
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// Connect a container to a network
+    Connect(Connect),
+    /// Disconnect a container from a network
+    Disconnect(Disconnect),
+}
+
+/// `spandrel network create`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel network create front                                        the next free subnet
+  spandrel network create --subnet 10.0.0.0/24 --gateway 10.0.0.1 front
+  spandrel network create --ipv6 --subnet 10.0.0.0/24 --subnet fd00:1::/64 front
+  spandrel network create --internal back                              no way out, no way in
+  spandrel network create -o com.docker.network.driver.mtu=1400 front")]
+pub(in crate::cli) struct Create {
+    /// Driver to manage the network
+    #[arg(short, long, default_value = "bridge")]
+    pub(in crate::cli) driver: String,
+    /// Subnet in CIDR format that represents a network segment
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(in crate::cli) subnet: Vec<String>,
+    /// IPv4 or IPv6 gateway for the subnet
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    pub(in crate::cli) gateway: Vec<String>,
+    /// Allocate container addresses from a sub-range
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(in crate::cli) ip_range: Vec<String>,
+    /// Address that no container gets
+    #[arg(long, value_name = "NAME=IP", value_parser = pair)]
+    pub(in crate::cli) aux_address: Vec<(String, String)>,
+    /// Restrict external access to the network
+    #[arg(long)]
+    pub(in crate::cli) internal: bool,
+    /// Enable or disable IPv4 address assignment [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(in crate::cli) ipv4: Option<bool>,
+    /// Enable or disable IPv6 address assignment [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(in crate::cli) ipv6: Option<bool>,
+    /// Set driver specific options
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(in crate::cli) opt: Vec<(String, String)>,
+    /// Set metadata on a network
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(in crate::cli) label: Vec<(String, String)>,
+    /// The new network's name
+    #[arg(value_name = "NETWORK")]
+    pub(in crate::cli) name: String,
+}
+
+/// `spandrel network ls`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Ls {
+    #[command(flatten)]
+    pub(in crate::cli) listing: Listing,
+}
+
+/// `spandrel network inspect`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Inspect {
+    /// Names or ids of networks
+    #[arg(required = true, value_name = "NETWORK", value_parser = reference())]
+    pub(in crate::cli) networks: Vec<String>,
+}
+
+/// `spandrel network rm`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Rm {
+    /// Do not error if the network does not exist
+    #[arg(short, long)]
+    pub(in crate::cli) force: bool,
+    /// Names or ids of networks
+    #[arg(required = true, value_name = "NETWORK", value_parser = reference())]
+    pub(in crate::cli) networks: Vec<String>,
+}
+
+/// Addresses that a container wishes on a network.
+#[derive(Clone, Debug, Default, Args)]
+pub(in crate::cli) struct Endpoint {
+    /// IPv4 address (e.g., 172.30.100.104)
+    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
+    pub(in crate::cli) ip: String,
+    /// IPv6 address (e.g., 2001:db8::33)
+    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
+    pub(in crate::cli) ip6: String,
+    /// MAC address (e.g., 92:d0:c6:0a:29:33)
+    #[arg(long, value_name = "MAC", default_value = "", hide_default_value = true)]
+    pub(in crate::cli) mac_address: String,
+}
+
+/// `spandrel network connect`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel network connect back web
+  spandrel network connect --ip 10.0.0.100 back web")]
+pub(in crate::cli) struct Connect {
+    #[command(flatten)]
+    pub(in crate::cli) endpoint: Endpoint,
+    /// The network's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) network: String,
+    /// The container's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) container: String,
+}
+
+/// `spandrel network disconnect`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Disconnect {
+    /// Force the container to disconnect from a network
+    #[arg(short, long)]
+    pub(in crate::cli) force: bool,
+    /// The network's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) network: String,
+    /// The container's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) container: String,
+}

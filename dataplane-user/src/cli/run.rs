@@ -1,0 +1,203 @@
+//! `spandrel run` and `spandrel exec`: commands on the caller's own terminal.
+//!
+//! The agent gives the command this process's standard input, output and error. All that is left to do
+//! here is to pass signals on and to wait for the exit code.
+
+use std::env::{self, VarError};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::args::container::{Exec, Run};
+use super::client::{Client, Lines, segment};
+use super::error::Error;
+use super::signals::Signals;
+use super::{Outcome, network, output};
+use crate::api::types::container::{ContainerConfig, WaitResponse};
+use crate::api::types::spandrel::{ExecRequest, RunRequest, Started};
+
+/// Variables that a command gets from the caller's environment without being asked for.
+const INHERITED: [&str; 3] = ["PATH", "HOME", "TERM"];
+/// How long a foreground command waits for an agent that went away, to come back.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Creates and starts a container.
+pub(super) async fn run(client: &Client, command: Run) -> Outcome {
+    let request = RunRequest {
+        name: command.name.unwrap_or_default(),
+        config: ContainerConfig {
+            hostname: command.hostname,
+            env: environment(&command.env)?,
+            cmd: command.command,
+            working_dir: directory(command.workdir)?,
+            ..Default::default()
+        },
+        network: command.network.unwrap_or_default(),
+        endpoint: network::settings(command.endpoint),
+        publish: command.publish,
+        auto_remove: command.rm,
+        attach: !command.detach,
+    };
+    if command.detach {
+        let started: Started = client.post("/spandrel/containers/run", &request).await?;
+        warn(&started.warnings);
+        output::lines([started.id])?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut attached = Attached::start(client, "/spandrel/containers/run", &request, "/containers").await?;
+    match attached.finish().await {
+        Err(Error::Lost { .. }) => attached.outlive_agent().await,
+        outcome => outcome,
+    }
+}
+
+/// Starts one more command in a running container.
+pub(super) async fn exec(client: &Client, command: Exec) -> Outcome {
+    let request =
+        ExecRequest { cmd: command.command, env: environment(&command.env)?, working_dir: directory(command.workdir)? };
+    let path = format!("/spandrel/containers/{}/exec", segment(&command.container));
+    Attached::start(client, &path, &request, "/spandrel/exec").await?.finish().await
+}
+
+/// A command that has our terminal.
+struct Attached<'a> {
+    client: &'a Client,
+    signals: Signals,
+    lines: Lines,
+    id: String,
+    /// The call that sends the command a signal.
+    kill: String,
+}
+
+impl<'a> Attached<'a> {
+    /// Starts a command by a call to `path`; what is started can then be found under `objects`.
+    async fn start(
+        client: &'a Client,
+        path: &str,
+        request: &impl serde::Serialize,
+        objects: &str,
+    ) -> Result<Self, Error> {
+        // From here on a Ctrl-C is meant for the command.
+        let mut signals = Signals::catch()?;
+        let start = async {
+            let mut lines = client.stream(path, request).await?;
+            let started: Started = lines.next().await?;
+            Ok::<_, Error>((lines, started))
+        };
+        let mut start = pin!(start);
+        // A signal that comes too early is delivered late; who repeats it does not want to wait.
+        let mut early = None;
+        let (lines, started) = loop {
+            tokio::select! {
+                start = &mut start => break start?,
+                signal = signals.next_wish() => match early.replace(signal) {
+                    None => {}
+                    Some(_) => return Err(Error::Local("gave up waiting for the command to start".into())),
+                },
+            }
+        };
+        warn(&started.warnings);
+        let attached =
+            Attached { client, signals, lines, kill: format!("{objects}/{}/kill", started.id), id: started.id };
+        if let Some(signal) = early {
+            attached.pass_on(signal).await;
+        }
+        Ok(attached)
+    }
+
+    /// Passes a signal on. If that fails, the command or the agent has ended, which the answer that we are
+    /// reading tells better.
+    async fn pass_on(&self, signal: i32) {
+        let _ = self.client.command(&format!("{}?signal={signal}", self.kill), &json!({})).await;
+    }
+
+    /// Passes signals on until the command has ended.
+    async fn finish(&mut self) -> Outcome {
+        loop {
+            tokio::select! {
+                end = self.lines.next::<WaitResponse>() => return end.map(|end| exit_code(end.status_code)),
+                signal = self.signals.next() => self.pass_on(signal).await,
+            }
+        }
+    }
+
+    /// The container does not need the agent, so wait for the next one to learn the exit code.
+    async fn outlive_agent(&mut self) -> Outcome {
+        let id = output::id(&self.id, false);
+        output::complain(format_args!("lost the agent; container {id} goes on, waiting for the agent to come back"));
+        let path = format!("/containers/{}/wait", self.id);
+        let nothing = json!({});
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let ended = self.client.post::<WaitResponse>(&path, &nothing);
+            tokio::select! {
+                end = ended => match end {
+                    Ok(end) => return Ok(exit_code(end.status_code)),
+                    Err(Error::Unreachable(_) | Error::Lost { .. }) if tokio::time::Instant::now() < deadline => {}
+                    Err(error) => return Err(error),
+                },
+                signal = self.signals.next_wish() => return Ok(exit_code(i64::from(128 + signal))),
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+fn warn(warnings: &[String]) {
+    warnings.iter().for_each(|warning| output::complain(format_args!("warning: {warning}")));
+}
+
+/// The exit code as far as a process can have it.
+fn exit_code(code: i64) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// The command's environment: a few variables of ours, then what the user gave. A name alone takes our
+/// value, or means nothing if we have none.
+fn environment(given: &[String]) -> Result<Vec<String>, Error> {
+    let inherited = INHERITED.iter().map(|name| name.to_string());
+    let mut environment = Vec::new();
+    for variable in inherited.chain(given.iter().cloned()) {
+        if variable.contains('=') {
+            environment.push(variable);
+            continue;
+        }
+        match env::var(&variable) {
+            Ok(value) => environment.push(format!("{variable}={value}")),
+            Err(VarError::NotPresent) => {}
+            Err(VarError::NotUnicode(_)) => {
+                return Err(Error::Local(format!("the value of the variable {variable} is not UTF-8")));
+            }
+        }
+    }
+    Ok(environment)
+}
+
+/// The directory that the command starts in: the user's wish, or ours.
+fn directory(wish: Option<String>) -> Result<String, Error> {
+    if let Some(wish) = wish {
+        return Ok(wish);
+    }
+    let current = env::current_dir()
+        .map_err(|error| Error::Local(format!("cannot tell the current directory, give one with -w: {error}")))?;
+    current
+        .into_os_string()
+        .into_string()
+        .map_err(|_| Error::Local("the current directory's name is not UTF-8, give another one with -w".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_come_from_the_caller_or_the_user() {
+        let given = ["A=1".to_string(), "PATH=/x".into(), "SPANDREL_NO_SUCH_VARIABLE".into()];
+        let environment = environment(&given).unwrap();
+        assert!(environment.iter().any(|variable| *variable == format!("PATH={}", env::var("PATH").unwrap())));
+        assert!(environment.ends_with(&["A=1".to_string(), "PATH=/x".to_string()]));
+    }
+}

@@ -1,0 +1,427 @@
+//! Setters for networks, endpoints, uplinks and the host's own addresses.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use aya::maps::{MapError, lpm_trie::Key};
+use dataplane_common::{
+    V4, V6, Zone,
+    address::AnyAddress,
+    layout::{Config, Endpoint, Interface, MAX_ENDPOINTS, MAX_NETWORKS, Neighbor, Network, Uplink},
+    port::Pool,
+};
+use ipnet::IpNet;
+
+use super::{
+    Dataplane, EndpointConfig, NetworkConfig, PortConfig, UplinkConfig, attach,
+    error::DataplaneError,
+    maps::{NO_PREALLOC, Neighbors},
+    sys,
+};
+use crate::kernel::sysctl;
+
+/// An endpoint always may own this many flows, however small the table is.
+const LEAST_QUOTA: u32 = 4096;
+/// One endpoint may own this part of the flow table.
+const QUOTA_SHARE: u32 = 8;
+
+/// A network slot that is not in use.
+const NO_NETWORK: Network = Network {
+    flags: 0,
+    bridge: 0,
+    mtu: 0,
+    mac: [0; 6],
+    reserved: 0,
+    // Under a full mask, nothing but the unspecified address itself is in this subnet.
+    v4: V4(0),
+    v4_mask: V4(u32::MAX),
+    v4_gateway: V4(0),
+    v6: V6([0; 4]),
+    v6_mask: V6([u32::MAX; 4]),
+    v6_gateway: V6([0; 4]),
+};
+
+impl Dataplane {
+    /// Tells the programs about this host: the secret of port choice, made once, and the ports that may be given out.
+    pub(super) fn configure(&mut self) -> Result<(), DataplaneError> {
+        let old = self.maps.config.get(&0, 0)?;
+        let secret = if old.secret == [0; 2] { random_secret()? } else { old.secret };
+        let (first, last) = ephemeral_ports()?;
+        let config =
+            Config { secret, route_generation: old.route_generation.wrapping_add(1), pool: Pool::around(first, last) };
+        Ok(self.maps.config.set(0, config, 0)?)
+    }
+
+    /// Makes every flow look up its next hop again.
+    pub fn routes_changed(&mut self) -> Result<(), DataplaneError> {
+        let mut config = self.maps.config.get(&0, 0)?;
+        config.route_generation = config.route_generation.wrapping_add(1);
+        Ok(self.maps.config.set(0, config, 0)?)
+    }
+
+    /// Makes a network what `config` says, with `endpoints` as its neighbours: its own map is filled before it is put in
+    /// place, then the programs on its bridge run.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; what was done so far stays and is mended by the next call.
+    pub fn set_network(&mut self, config: &NetworkConfig, endpoints: &[EndpointConfig]) -> Result<(), DataplaneError> {
+        if usize::from(config.slot) >= MAX_NETWORKS || config.slot == 0 {
+            return Err(DataplaneError::Full(MAX_NETWORKS - 1, "networks"));
+        }
+        let slot = u32::from(config.slot);
+        let wanted: BTreeMap<[u32; 4], Neighbor> = endpoints.iter().flat_map(neighbors).collect();
+        match self.maps.neighbors.get(&slot, 0) {
+            Ok(mut inner) => fill(&mut inner, &wanted)?,
+            Err(MapError::KeyNotFound) => {
+                let mut inner = Neighbors::create(capacity(&config.subnets), NO_PREALLOC)?;
+                fill(&mut inner, &wanted)?;
+                self.maps.neighbors.set(slot, &inner, 0)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.gateways.insert(config.slot, config.gateways.clone());
+        self.write_local_addresses()?;
+        self.maps.networks.set(slot, network(config), 0)?;
+        for subnet in &config.subnets {
+            self.maps.subnets.insert(&prefix(subnet), slot, 0)?;
+        }
+        let interface = Interface { endpoint: 0, network: Zone(config.slot), reserved: 0 };
+        self.maps.interfaces.insert(config.bridge_ifindex, interface, 0)?;
+        self.attach(&config.bridge, &attach::BRIDGE)?;
+        self.bridges.insert(config.slot, config.bridge.clone());
+        Ok(())
+    }
+
+    /// Forgets a network; its map of neighbours goes in one step. The bridge may be gone already.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn remove_network(&mut self, slot: u16) -> Result<(), DataplaneError> {
+        if let Some(bridge) = self.bridges.remove(&slot) {
+            self.detach(&bridge, &attach::BRIDGE)?;
+        }
+        let old = self.maps.networks.get(&slot.into(), 0)?;
+        self.maps.networks.set(slot.into(), NO_NETWORK, 0)?;
+        sys::delete_inner_map(std::os::fd::AsFd::as_fd(self.maps.neighbors_raw.fd()), slot.into())
+            .map_err(|source| DataplaneError::Host { what: "a network's map cannot be removed".into(), source })?;
+        let subnets: Vec<_> = self
+            .maps
+            .subnets
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, owner)| *owner == u32::from(slot))
+            .map(|(key, _)| key)
+            .collect();
+        for key in subnets {
+            absent_is_fine(self.maps.subnets.remove(&key))?;
+        }
+        if old.bridge != 0 {
+            absent_is_fine(self.maps.interfaces.remove(&old.bridge))?;
+        }
+        self.gateways.remove(&slot);
+        self.write_local_addresses()
+    }
+
+    /// Makes an endpoint what `config` says: maps first, then the programs on its veth. Its flows live on.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; what was done so far stays and is mended by the next call.
+    pub fn set_endpoint(&mut self, config: &EndpointConfig) -> Result<(), DataplaneError> {
+        if config.slot as usize >= MAX_ENDPOINTS || config.slot == 0 {
+            return Err(DataplaneError::Full(MAX_ENDPOINTS - 1, "endpoints"));
+        }
+        let old = self.maps.endpoints.get(&config.slot, 0)?;
+        let mut endpoint = endpoint(config, &old, self.quota()?);
+        let same = (old.network, old.mac, old.v4, old.v6) == (endpoint.network, endpoint.mac, endpoint.v4, endpoint.v6);
+        if old.ifindex != 0 && same {
+            endpoint.generation = old.generation;
+            endpoint.flags = old.flags;
+        }
+        if old.ifindex != 0 && old.ifindex != config.ifindex {
+            absent_is_fine(self.maps.interfaces.remove(&old.ifindex))?;
+        }
+        self.maps.endpoints.set(config.slot, endpoint, 0)?;
+        let mut inner = self.maps.neighbors.get(&config.network.into(), 0)?;
+        for (address, neighbor) in neighbors(config) {
+            inner.insert(AnyAddress(address), neighbor, 0)?;
+        }
+        let interface = Interface { endpoint: config.slot, network: Zone(config.network), reserved: 0 };
+        self.maps.interfaces.insert(config.ifindex, interface, 0)?;
+        self.attach(&config.ifname, &attach::VETH)?;
+        self.veths.insert(config.slot, config.ifname.clone());
+        Ok(())
+    }
+
+    /// Forgets an endpoint and ends all its flows at once. Its veth may be gone already.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn remove_endpoint(&mut self, slot: u32) -> Result<(), DataplaneError> {
+        let old = self.maps.endpoints.get(&slot, 0)?;
+        if old.ifindex == 0 {
+            return Ok(());
+        }
+        let gone = Endpoint { generation: old.generation.wrapping_add(1), ..NO_ENDPOINT };
+        self.maps.endpoints.set(slot, gone, 0)?;
+        self.published.remove(&slot);
+        if let Some(veth) = self.veths.remove(&slot) {
+            self.detach(&veth, &attach::VETH)?;
+        }
+        if let Ok(mut inner) = self.maps.neighbors.get(&old.network.0.into(), 0) {
+            let addresses: Vec<_> = inner
+                .iter()
+                .filter_map(Result::ok)
+                .filter(|(_, neighbor)| neighbor.endpoint == slot)
+                .map(|(address, _)| address)
+                .collect();
+            for address in addresses {
+                absent_is_fine(inner.remove(&address))?;
+            }
+        }
+        absent_is_fine(self.maps.interfaces.remove(&old.ifindex))
+    }
+
+    /// Makes these interfaces, and no others, the uplinks.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; the other uplinks are set all the same.
+    pub fn set_uplinks(&mut self, uplinks: &[UplinkConfig]) -> Result<(), DataplaneError> {
+        let mut result = Ok(());
+        let wanted: BTreeMap<u32, String> =
+            uplinks.iter().map(|uplink| (uplink.ifindex, uplink.name.clone())).collect();
+        let known: Vec<u32> = self.maps.uplinks.keys().filter_map(Result::ok).collect();
+        for ifindex in known.into_iter().filter(|ifindex| !wanted.contains_key(ifindex)) {
+            absent_is_fine(self.maps.uplinks.remove(&ifindex))?;
+        }
+        let gone: Vec<String> = self
+            .uplinks
+            .iter()
+            .filter(|(index, _)| !wanted.contains_key(index))
+            .map(|(_, name)| name.clone())
+            .collect();
+        for name in gone.iter().filter(|name| !wanted.values().any(|wanted| wanted == *name)) {
+            result = result.and(self.detach(name, &attach::UPLINK));
+        }
+        for uplink in uplinks {
+            let value = Uplink {
+                v4: uplink.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+                v6: uplink.ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED).into(),
+                mtu: uplink.mtu,
+            };
+            self.maps.uplinks.insert(uplink.ifindex, value, 0)?;
+            if self.uplinks.get(&uplink.ifindex) != Some(&uplink.name) {
+                result = result.and(self.attach(&uplink.name, &attach::UPLINK));
+            }
+        }
+        self.uplinks = wanted;
+        self.routes_changed()?;
+        result
+    }
+
+    /// Tells which addresses are the host's own; gateways of networks are so anyway.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), DataplaneError> {
+        self.local = addresses.clone();
+        self.write_local_addresses()?;
+        self.routes_changed()
+    }
+
+    fn write_local_addresses(&mut self) -> Result<(), DataplaneError> {
+        let wanted: BTreeSet<AnyKey> =
+            self.local.iter().chain(self.gateways.values().flatten()).map(|&address| key(address)).collect();
+        let known: BTreeSet<AnyKey> =
+            self.maps.local_addresses.keys().filter_map(Result::ok).map(|address| address.0).collect();
+        for &address in wanted.difference(&known) {
+            self.maps.local_addresses.insert(AnyAddress(address), 1, 0)?;
+        }
+        for &address in known.difference(&wanted) {
+            absent_is_fine(self.maps.local_addresses.remove(&AnyAddress(address)))?;
+        }
+        Ok(())
+    }
+
+    /// After a restart: forgets every network, endpoint and port that is not named here, and every link of an interface
+    /// that has none of them.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn retain(
+        &mut self,
+        networks: &BTreeSet<u16>,
+        endpoints: &BTreeSet<u32>,
+        ports: &[PortConfig],
+    ) -> Result<(), DataplaneError> {
+        self.retain_ports(ports)?;
+        for slot in 1..MAX_ENDPOINTS as u32 {
+            if !endpoints.contains(&slot) {
+                self.remove_endpoint(slot)?;
+            }
+        }
+        let known: Vec<u16> = (1..MAX_NETWORKS as u16).filter(|slot| !networks.contains(slot)).collect();
+        for slot in known {
+            if self.maps.networks.get(&slot.into(), 0)?.flags != 0 {
+                self.remove_network(slot)?;
+            }
+        }
+        // A link is of use only at an interface that the maps know.
+        let interfaces: BTreeSet<u32> = self.maps.interfaces.keys().filter_map(Result::ok).collect();
+        let uplinks = self.uplinks.clone();
+        self.retain_links(|name| {
+            nix::net::if_::if_nametoindex(name)
+                .is_ok_and(|index| interfaces.contains(&index) || uplinks.contains_key(&index))
+        })
+    }
+
+    fn quota(&self) -> Result<u32, DataplaneError> {
+        let path = self.root.join("maps/FLOWS4");
+        let entries = aya::maps::MapInfo::from_pin(path)?.max_entries();
+        Ok((entries / 2 / QUOTA_SHARE).max(LEAST_QUOTA))
+    }
+}
+
+type AnyKey = [u32; 4];
+
+/// An endpoint slot that is not in use.
+const NO_ENDPOINT: Endpoint = Endpoint {
+    generation: 0,
+    ifindex: 0,
+    quota: 0,
+    network: Zone::OUTSIDE,
+    flags: 0,
+    mac: [0; 6],
+    reserved: 0,
+    v4: V4(0),
+    v6: V6([0; 4]),
+    link_local: V6([0; 4]),
+};
+
+fn key(address: IpAddr) -> AnyKey {
+    AnyAddress::from(address).0
+}
+
+/// The endpoint's value, one generation younger than the old one.
+fn endpoint(config: &EndpointConfig, old: &Endpoint, quota: u32) -> Endpoint {
+    Endpoint {
+        generation: old.generation.wrapping_add(1),
+        ifindex: config.ifindex,
+        quota,
+        network: Zone(config.network),
+        flags: 0,
+        mac: config.mac,
+        reserved: 0,
+        v4: config.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+        v6: config.ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED).into(),
+        link_local: V6::link_local_of(config.mac),
+    }
+}
+
+/// The addresses under which an endpoint is found by its neighbours.
+fn neighbors(config: &EndpointConfig) -> impl Iterator<Item = (AnyKey, Neighbor)> + use<> {
+    let neighbor = Neighbor { endpoint: config.slot, ifindex: config.ifindex, mac: config.mac, reserved: 0 };
+    let link_local = config.ipv6.map(|_| V6::link_local_of(config.mac).0);
+    [config.ipv4.map(|v4| key(v4.into())), config.ipv6.map(|v6| key(v6.into())), link_local]
+        .into_iter()
+        .flatten()
+        .map(move |address| (address, neighbor))
+}
+
+/// Makes the map hold exactly `wanted`.
+fn fill(inner: &mut Neighbors, wanted: &BTreeMap<AnyKey, Neighbor>) -> Result<(), DataplaneError> {
+    let strangers: Vec<AnyAddress> =
+        inner.keys().filter_map(Result::ok).filter(|address| !wanted.contains_key(&address.0)).collect();
+    for address in strangers {
+        absent_is_fine(inner.remove(&address))?;
+    }
+    for (&address, neighbor) in wanted {
+        inner.insert(AnyAddress(address), neighbor, 0)?;
+    }
+    Ok(())
+}
+
+/// How many addresses a network's neighbours can have: as many as its subnets hold, but never more than there are endpoints,
+/// and a link-local one for each IPv6 address.
+fn capacity(subnets: &[IpNet]) -> u32 {
+    let hosts = |subnet: &IpNet| {
+        let bits = u32::from(subnet.max_prefix_len() - subnet.prefix_len());
+        1_u32.checked_shl(bits).unwrap_or(u32::MAX).min(MAX_ENDPOINTS as u32)
+    };
+    subnets
+        .iter()
+        .map(|subnet| if subnet.addr().is_ipv6() { 2 * hosts(subnet) } else { hosts(subnet) })
+        .sum::<u32>()
+        .max(1)
+}
+
+/// The subnet as a prefix of either family's addresses.
+fn prefix(subnet: &IpNet) -> Key<AnyAddress> {
+    let mapped = if subnet.addr().is_ipv4() { 96 } else { 0 };
+    Key::new(mapped + u32::from(subnet.prefix_len()), subnet.network().into())
+}
+
+fn network(config: &NetworkConfig) -> Network {
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    let mut network = Network {
+        flags: Network::PRESENT
+            | flag(config.icc, Network::ICC)
+            | flag(config.masquerade, Network::MASQUERADE)
+            | flag(config.internal, Network::INTERNAL),
+        bridge: config.bridge_ifindex,
+        mtu: config.mtu,
+        mac: config.bridge_mac,
+        ..NO_NETWORK
+    };
+    for subnet in &config.subnets {
+        match subnet {
+            IpNet::V4(v4) => (network.v4, network.v4_mask) = (v4.network().into(), v4.netmask().into()),
+            IpNet::V6(v6) => (network.v6, network.v6_mask) = (v6.network().into(), v6.netmask().into()),
+        }
+    }
+    for gateway in &config.gateways {
+        match *gateway {
+            IpAddr::V4(v4) => network.v4_gateway = v4.into(),
+            IpAddr::V6(v6) => network.v6_gateway = v6.into(),
+        }
+    }
+    network
+}
+
+/// What was to be removed may be gone already.
+pub(super) fn absent_is_fine(result: Result<(), MapError>) -> Result<(), DataplaneError> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn random_secret() -> Result<[u64; 2], DataplaneError> {
+    let random = || {
+        getrandom::u64()
+            .map_err(|error| DataplaneError::Host { what: "no random numbers".into(), source: io::Error::other(error) })
+    };
+    Ok([random()?, random()?])
+}
+
+/// `net.ipv4.ip_local_port_range`.
+fn ephemeral_ports() -> Result<(u16, u16), DataplaneError> {
+    let unknown = |source| DataplaneError::Host { what: "the host's ephemeral ports are unknown".into(), source };
+    let text =
+        sysctl::get(&["net", "ipv4", "ip_local_port_range"]).map_err(|error| unknown(io::Error::other(error)))?;
+    let mut ports = text.split_whitespace().map(str::parse::<u16>);
+    match (ports.next(), ports.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => Ok((first, last)),
+        _ => Err(unknown(io::Error::new(io::ErrorKind::InvalidData, text))),
+    }
+}

@@ -1,0 +1,115 @@
+//! Sweeps the flow tables. The agent looks for what has expired; the `collect` program deletes it in short steps, and only
+//! what has not been used since the agent looked.
+
+use aya::maps::{HashMap, MapData};
+use dataplane_common::{
+    Address, Flow, FlowKey,
+    layout::{EXPIRED_BATCH, EXPIRED_ETHERTYPE, Endpoint, Expired},
+    tcp,
+    timeout::Timeouts,
+};
+
+use super::{Dataplane, RunContext, error::DataplaneError, programs};
+
+/// What a sweep found and did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GcReport {
+    /// Flows found, both families.
+    pub flows: u64,
+    /// Flows deleted.
+    pub deleted: u64,
+}
+
+impl Dataplane {
+    /// Deletes flows that have been idle for too long or whose endpoint has gone. Call it only when all endpoints that
+    /// should be there are there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn collect_garbage(&mut self) -> Result<GcReport, DataplaneError> {
+        let now = seconds_since_boot();
+        let v4 = sweep(&self.maps.flows4, &self.maps.endpoints, now)?;
+        let v6 = sweep(&self.maps.flows6, &self.maps.endpoints, now)?;
+        Ok(GcReport {
+            flows: v4.flows + v6.flows,
+            deleted: self.delete(EXPIRED_ETHERTYPE, &v4.expired)? + self.delete(EXPIRED_ETHERTYPE + 1, &v6.expired)?,
+        })
+    }
+
+    /// Has the `collect` program delete pairs; returns how many it did delete.
+    fn delete<A: Address>(&mut self, ethertype: u16, expired: &[Expired<A>]) -> Result<u64, DataplaneError> {
+        let mut deleted = 0;
+        for batch in expired.chunks(EXPIRED_BATCH) {
+            let mut frame = vec![0; 12];
+            frame.extend(ethertype.to_be_bytes());
+            for record in batch {
+                // SAFETY: `Expired` is a plain struct of integers without padding.
+                frame.extend(unsafe {
+                    std::slice::from_raw_parts((&raw const *record).cast::<u8>(), size_of::<Expired<A>>())
+                });
+            }
+            deleted += u64::from(self.run_program(programs::COLLECT, &frame, &RunContext::default())?.verdict as u32);
+        }
+        Ok(deleted)
+    }
+}
+
+/// What a look at one family's table found.
+struct Found<A> {
+    flows: u64,
+    expired: Vec<Expired<A>>,
+}
+
+fn sweep<A>(
+    table: &HashMap<MapData, FlowKey<A>, Flow<A>>,
+    endpoints: &aya::maps::Array<MapData, Endpoint>,
+    now: u32,
+) -> Result<Found<A>, DataplaneError>
+where
+    A: Address,
+    FlowKey<A>: aya::Pod,
+    Flow<A>: aya::Pod,
+{
+    let timeouts = Timeouts::default();
+    let mut found = Found { flows: 0, expired: Vec::new() };
+    let is_current = |slot: u32, generation: u32| {
+        slot == 0 || endpoints.get(&slot, 0).is_ok_and(|endpoint| endpoint.generation == generation)
+    };
+    for entry in table.iter() {
+        let (key, flow) = entry?;
+        let sibling_key = flow.sibling(key.protocol);
+        let sibling = table.get(&sibling_key, 0).ok();
+        if !flow.is_original() {
+            // Told by its original, unless that is missing: half a pair, which a program is making or a crash has left.
+            if sibling.is_none() && now.saturating_sub(flow.created) > HALF_PAIR_GRACE {
+                found.expired.push(Expired {
+                    key: sibling_key,
+                    reply: key,
+                    last_used: 0,
+                    reply_last_used: flow.last_used,
+                });
+            }
+            continue;
+        }
+        found.flows += 1;
+        let reply_last_used = sibling.map_or(0, |reply| reply.last_used);
+        let seen = sibling.map_or(tcp::Flags::default(), |reply| reply.seen);
+        let answered = sibling.is_some_and(|reply| reply.packets > 0);
+        let allowed = timeouts.of(key.protocol, flow.seen, seen, answered);
+        let idle = now.saturating_sub(flow.last_used.max(reply_last_used));
+        let alive = is_current(flow.owner, flow.owner_generation) && is_current(flow.target, flow.target_generation);
+        if sibling.is_none() || !alive || idle > allowed {
+            found.expired.push(Expired { key, reply: sibling_key, last_used: flow.last_used, reply_last_used });
+        }
+    }
+    Ok(found)
+}
+
+/// Seconds that half a pair may stand alone.
+const HALF_PAIR_GRACE: u32 = 2;
+
+/// The clock of `bpf_ktime_get_coarse_ns`, CLOCK_MONOTONIC, in seconds.
+fn seconds_since_boot() -> u32 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |time| time.tv_sec() as u32)
+}

@@ -1,0 +1,121 @@
+//! Typed handles of the maps, and the check that a pinned map is what this version would make: aya takes over whatever it
+//! finds under a pin's name.
+
+use std::path::{Path, PathBuf};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuHashMap},
+};
+use dataplane_common::{
+    Flow, FlowKey, V4, V6,
+    address::AnyAddress,
+    layout::{Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, Published, PublishedKey, Uplink},
+};
+
+use super::error::DataplaneError;
+
+/// The neighbours of one network.
+pub(super) type Neighbors = HashMap<MapData, AnyAddress, Neighbor>;
+
+/// `BPF_F_NO_PREALLOC` of `linux/bpf.h`: memory for entries that exist, not for all that might.
+pub(super) const NO_PREALLOC: u32 = 1;
+
+/// All maps that the agent reads or writes.
+pub(super) struct Maps {
+    pub(super) interfaces: HashMap<MapData, u32, Interface>,
+    pub(super) endpoints: Array<MapData, Endpoint>,
+    pub(super) networks: Array<MapData, Network>,
+    pub(super) neighbors: ArrayOfMaps<MapData, Neighbors>,
+    /// A second handle of the same map, for what aya's type cannot do.
+    pub(super) neighbors_raw: MapData,
+    pub(super) subnets: LpmTrie<MapData, AnyAddress, u32>,
+    pub(super) local_addresses: HashMap<MapData, AnyAddress, u32>,
+    pub(super) published: HashMap<MapData, PublishedKey, Published>,
+    pub(super) uplinks: HashMap<MapData, u32, Uplink>,
+    pub(super) config: Array<MapData, Config>,
+    pub(super) drops: PerCpuHashMap<MapData, DropKey, DropCount>,
+    pub(super) flows4: HashMap<MapData, FlowKey<V4>, Flow<V4>>,
+    pub(super) flows6: HashMap<MapData, FlowKey<V6>, Flow<V6>>,
+}
+
+/// A map as it must be: name, type, and sizes of key and value in bytes.
+type Shape = (&'static str, MapType, usize, usize);
+
+const fn shape<K, V>(name: &'static str, map_type: MapType) -> Shape {
+    (name, map_type, size_of::<K>(), size_of::<V>())
+}
+
+/// Every pinned map.
+const SHAPES: &[Shape] = &[
+    shape::<u32, Interface>("INTERFACES", MapType::Hash),
+    shape::<u32, Endpoint>("ENDPOINTS", MapType::Array),
+    shape::<u32, u64>("FLOW_COUNTS", MapType::Array),
+    shape::<u32, Network>("NETWORKS", MapType::Array),
+    shape::<u32, u32>("NEIGHBORS", MapType::ArrayOfMaps),
+    shape::<aya::maps::lpm_trie::Key<AnyAddress>, u32>("SUBNETS", MapType::LpmTrie),
+    shape::<AnyAddress, u32>("LOCAL_ADDRESSES", MapType::Hash),
+    shape::<PublishedKey, Published>("PUBLISHED", MapType::Hash),
+    shape::<u32, Uplink>("UPLINKS", MapType::Hash),
+    shape::<u32, Config>("CONFIG", MapType::Array),
+    shape::<DropKey, DropCount>("DROPS", MapType::PerCpuHash),
+    shape::<FlowKey<V4>, Flow<V4>>("FLOWS4", MapType::Hash),
+    shape::<FlowKey<V6>, Flow<V6>>("FLOWS6", MapType::Hash),
+];
+
+/// Where each map is pinned.
+pub(super) fn pins(root: &Path) -> Vec<(&'static str, PathBuf)> {
+    SHAPES.iter().map(|&(name, ..)| (name, root.join("maps").join(name))).collect()
+}
+
+/// Checks the maps that are pinned already.
+pub(super) fn check_pins(root: &Path) -> Result<(), DataplaneError> {
+    for &(name, map_type, key, value) in SHAPES {
+        let path = root.join("maps").join(name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path)?;
+        let found = (info.map_type()?, info.key_size() as usize, info.value_size() as usize);
+        if found != (map_type, key, value) {
+            let describe = |(kind, key, value): (MapType, usize, usize)| {
+                format!("type {kind:?}, {key}-byte keys and {value}-byte values")
+            };
+            return Err(DataplaneError::Shape {
+                path,
+                found: describe(found),
+                wanted: describe((map_type, key, value)),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Maps {
+    /// Takes the maps out of the loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf, root: &Path) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            interfaces: hash(ebpf, "INTERFACES")?,
+            endpoints: take(ebpf, "ENDPOINTS")?.try_into()?,
+            networks: take(ebpf, "NETWORKS")?.try_into()?,
+            neighbors: take(ebpf, "NEIGHBORS")?.try_into()?,
+            neighbors_raw: MapData::from_pin(root.join("maps/NEIGHBORS"))?,
+            subnets: take(ebpf, "SUBNETS")?.try_into()?,
+            local_addresses: hash(ebpf, "LOCAL_ADDRESSES")?,
+            published: hash(ebpf, "PUBLISHED")?,
+            uplinks: hash(ebpf, "UPLINKS")?,
+            config: take(ebpf, "CONFIG")?.try_into()?,
+            drops: take(ebpf, "DROPS")?.try_into()?,
+            flows4: hash(ebpf, "FLOWS4")?,
+            flows6: hash(ebpf, "FLOWS6")?,
+        })
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DataplaneError> {
+    ebpf.take_map(name).ok_or(DataplaneError::Missing(name))
+}
+
+fn hash<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<HashMap<MapData, K, V>, DataplaneError> {
+    Ok(take(ebpf, name)?.try_into()?)
+}

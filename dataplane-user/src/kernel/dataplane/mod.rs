@@ -1,0 +1,237 @@
+//! The eBPF data plane as the agent sees it: setters that make the kernel's maps and hooks say what is wanted.
+//!
+//! Every setter may be called again with the same values and then changes nothing: creating, mending after a crash and
+//! taking over from an older agent are the same calls. Maps, links and programs are pinned, so packets flow while no agent
+//! is there. What ought to be there is the agent's to know; nothing here decides.
+
+mod attach;
+mod configure;
+mod error;
+mod garbage;
+mod maps;
+mod programs;
+mod publish;
+mod run;
+mod sys;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+};
+
+use aya::Ebpf;
+use dataplane_common::{DropReason, Protocol, layout};
+use ipnet::IpNet;
+
+pub use attach::AttachMode;
+pub use error::DataplaneError;
+pub use garbage::GcReport;
+pub use programs::{Log, LogLevel, ProgramInfo};
+pub use run::{ProgramRun, RunContext};
+
+use maps::Maps;
+
+/// How the data plane is loaded.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many flows of each address family fit; 0 for the default. Only counts when the maps are made: pinned ones stay.
+    pub max_flows: u32,
+    /// What the programs log.
+    pub log_level: LogLevel,
+    /// How programs are attached to interfaces.
+    pub attach: AttachMode,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_flows: DEFAULT_MAX_FLOWS, log_level: LogLevel::Off, attach: AttachMode::Auto }
+    }
+}
+
+/// Flows of each address family by default: about 44 MiB of kernel memory for both.
+pub const DEFAULT_MAX_FLOWS: u32 = 65_536;
+
+/// A network, as the programs know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NetworkConfig {
+    /// Its number: 1 to 4095.
+    pub slot: u16,
+    /// Name of the bridge device.
+    pub bridge: String,
+    /// Its index.
+    pub bridge_ifindex: u32,
+    /// Its MAC address.
+    pub bridge_mac: [u8; 6],
+    /// At most one subnet of each family.
+    pub subnets: Vec<IpNet>,
+    /// At most one gateway address of each family.
+    pub gateways: Vec<IpAddr>,
+    /// Nothing goes out and nothing comes in.
+    pub internal: bool,
+    /// Containers may talk to each other.
+    pub icc: bool,
+    /// Sources are translated on the way out.
+    pub masquerade: bool,
+    /// Bytes.
+    pub mtu: u32,
+}
+
+/// A container's interface in a network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointConfig {
+    /// Its number: 1 to 16383.
+    pub slot: u32,
+    /// The network's number.
+    pub network: u16,
+    /// Name of the host-side veth.
+    pub ifname: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// MAC address of the container's interface.
+    pub mac: [u8; 6],
+    /// Its IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+/// A published port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortConfig {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Host address; the unspecified one means every address of that family.
+    pub host: IpAddr,
+    /// Host port.
+    pub host_port: u16,
+    /// The endpoint's number.
+    pub endpoint: u32,
+    /// Address in the container, of the host address' family.
+    pub container: IpAddr,
+    /// Port in the container.
+    pub container_port: u16,
+}
+
+/// An interface that leads out of the host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UplinkConfig {
+    /// Name.
+    pub name: String,
+    /// Index.
+    pub ifindex: u32,
+    /// Address to masquerade IPv4 with.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Address to masquerade IPv6 with.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Bytes.
+    pub mtu: u32,
+}
+
+/// How many packets died of one reason at one endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DropCount {
+    /// The endpoint's number; 0 if none can be named.
+    pub endpoint: u32,
+    /// Why.
+    pub reason: DropReason,
+    /// How many.
+    pub packets: u64,
+    /// Their bytes, Ethernet headers included.
+    pub bytes: u64,
+}
+
+/// The loaded programs and their maps. See the module's text.
+pub struct Dataplane {
+    /// `<bpffs>/v<layout>`: everything of this layout's version is pinned below.
+    root: PathBuf,
+    ebpf: Ebpf,
+    maps: Maps,
+    attach: AttachMode,
+    /// Gateway addresses by network; they are the host's own from the moment the network is there.
+    gateways: BTreeMap<u16, Vec<IpAddr>>,
+    /// The host's other addresses, as they were last told.
+    local: BTreeSet<IpAddr>,
+    /// How many published ports each endpoint has.
+    published: BTreeMap<u32, usize>,
+    /// Names of the host-side veths, by endpoint.
+    veths: BTreeMap<u32, String>,
+    /// Names of the bridges, by network.
+    bridges: BTreeMap<u16, String>,
+    /// Interfaces on which our programs run as uplinks.
+    uplinks: BTreeMap<u32, String>,
+}
+
+impl Dataplane {
+    /// Loads the programs and makes the maps below `bpffs`, a mounted bpffs; pinned maps of the same layout are taken over
+    /// with all they hold, and programs that run are replaced one by one, each atomically.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses a program or a map, or a pinned map has another shape.
+    pub fn open(bpffs: &Path, options: &Options) -> Result<Self, DataplaneError> {
+        let root = bpffs.join(format!("v{}", layout::VERSION));
+        for folder in ["maps", "programs", "links"] {
+            let path = root.join(folder);
+            std::fs::create_dir_all(&path).map_err(|source| DataplaneError::Pin { path, source })?;
+        }
+        let mut ebpf = programs::load(&root, options)?;
+        let maps = Maps::take(&mut ebpf, &root)?;
+        let mut dataplane = Self {
+            root,
+            ebpf,
+            maps,
+            attach: options.attach.resolve(),
+            gateways: BTreeMap::new(),
+            local: BTreeSet::new(),
+            published: BTreeMap::new(),
+            veths: BTreeMap::new(),
+            bridges: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
+        };
+        dataplane.configure()?;
+        dataplane.replace_running_programs()?;
+        Ok(dataplane)
+    }
+
+    /// What the kernel says of each program: size and how many instructions it verified.
+    pub fn programs(&self) -> Vec<ProgramInfo> {
+        programs::infos(&self.ebpf)
+    }
+
+    /// The programs' log, to be read by [`Log::forward`]; `None` when nothing is logged, or when it was taken before.
+    pub fn take_log(&mut self) -> Option<Log> {
+        programs::take_log(&mut self.ebpf)
+    }
+
+    /// How many packets died, by endpoint and reason.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn drops(&self) -> Result<Vec<DropCount>, DataplaneError> {
+        let mut counts = Vec::new();
+        for entry in self.maps.drops.iter() {
+            let (key, values) = entry?;
+            // A number that this version does not know was counted by a newer one.
+            let Some(reason) = DropReason::from_number(key.reason) else { continue };
+            let (packets, bytes) = values.iter().fold((0, 0), |(p, b), value| (p + value.packets, b + value.bytes));
+            counts.push(DropCount { endpoint: key.endpoint, reason, packets, bytes });
+        }
+        counts.sort_by_key(|count| (count.endpoint, count.reason));
+        Ok(counts)
+    }
+
+    /// Takes everything out of the kernel: links first, then maps.
+    ///
+    /// # Errors
+    ///
+    /// A pin cannot be removed.
+    pub fn remove_all(mut self) -> Result<(), DataplaneError> {
+        self.detach_all()?;
+        std::fs::remove_dir_all(&self.root).map_err(|source| DataplaneError::Pin { path: self.root.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! What a container sends, without any flow: neighbours, other networks, lies about the source.
+
+use super::{packets::*, *};
+
+#[test]
+fn row_1_a_packet_to_a_neighbour_is_redirected_unchanged() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            for payload in
+                [Payload::Tcp(4000, 80, ACK), Payload::Udp(4000, 53), Payload::Echo(7, true), Payload::Other(ESP)]
+            {
+                let frame = Packet::new(A, family.a(), family.b(), payload).frame();
+                let run = bench.from_container(A, &frame);
+                assert_eq!((run.verdict, run.frame), (REDIRECT, frame), "{family:?} {payload:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn row_1_does_not_hold_with_icc_off() {
+    Host::new().run(|bench| {
+        let network = NetworkConfig { icc: false, ..bench.network(1) };
+        let endpoints = [bench.endpoint(A), bench.endpoint(B)];
+        bench.dataplane.set_network(&network, &endpoints).unwrap();
+        for family in FAMILIES {
+            let frame = Packet::new(A, family.a(), family.b(), Payload::Udp(4000, 53)).frame();
+            bench.dies(A, &frame, DropReason::IccDisabled);
+        }
+    });
+}
+
+#[test]
+fn row_2_another_network_is_not_reached_by_any_protocol() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            for payload in
+                [Payload::Tcp(4000, 80, SYN), Payload::Udp(4000, 53), Payload::Echo(7, true), Payload::Other(ESP)]
+            {
+                let frame = Packet::new(A, family.a(), family.c(), payload).frame();
+                bench.dies(A, &frame, DropReason::OtherNetwork);
+            }
+        }
+    });
+}
+
+#[test]
+fn row_3_the_host_takes_what_is_for_the_host() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            for to in [family.gateway(), family.host()] {
+                let frame = Packet::new(A, family.a(), to, Payload::Tcp(4000, 22, SYN)).frame();
+                let run = bench.from_container(A, &frame);
+                assert_eq!((run.verdict, run.frame), (NEXT, frame), "{to}");
+            }
+        }
+    });
+}
+
+#[test]
+fn row_17_lies_about_the_source_die() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let honest = Packet::new(A, family.a(), family.b(), Payload::Udp(4000, 53));
+            let stolen_mac = Packet { macs: (mac(B), mac(B)), ..honest };
+            bench.dies(A, &stolen_mac.frame(), DropReason::SpoofedMac);
+            for source in [family.b(), family.c(), family.gateway(), family.outside(), family.any()] {
+                bench.dies(A, &Packet { source, ..honest }.frame(), DropReason::SpoofedSource);
+            }
+            assert_eq!(bench.from_container(A, &honest.frame()).verdict, REDIRECT, "the control");
+        }
+    });
+}
+
+#[test]
+fn an_internal_network_has_no_outside() {
+    Host::new().run(|bench| {
+        let network = NetworkConfig { internal: true, ..bench.network(1) };
+        let endpoints = [bench.endpoint(A), bench.endpoint(B)];
+        bench.dataplane.set_network(&network, &endpoints).unwrap();
+        for family in FAMILIES {
+            let probe = |to| Packet::new(A, family.a(), to, Payload::Tcp(4000, 22, SYN)).frame();
+            bench.dies(A, &probe(family.outside()), DropReason::InternalNetwork);
+            bench.dies(A, &probe(family.host()), DropReason::InternalNetwork);
+            assert_eq!(bench.from_container(A, &probe(family.gateway())).verdict, NEXT);
+            assert_eq!(bench.from_container(A, &probe(family.b())).verdict, REDIRECT);
+        }
+    });
+}
+
+#[test]
+fn cut_packets_die_and_unknown_interfaces_carry_nothing() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let frame = Packet::new(A, family.a(), family.outside(), Payload::Tcp(4000, 80, SYN)).frame();
+            let head = if family == Family::V4 { 14 + 20 } else { 14 + 40 };
+            // The kernel runs no program on an IP packet that is shorter than its IP header.
+            for len in [head, head + 19] {
+                bench.dies(A, &frame[..len], DropReason::Malformed);
+            }
+            let before = bench.drops(0, DropReason::UnknownInterface);
+            let stranger = bench.uplink;
+            assert_eq!(bench.at("from_container", &frame, stranger, stranger).verdict, SHOT);
+            assert_eq!(bench.drops(0, DropReason::UnknownInterface), before + 1);
+        }
+    });
+}

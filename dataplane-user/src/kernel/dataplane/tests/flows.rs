@@ -1,0 +1,377 @@
+//! The life of a flow: masquerade and published ports, there and back, and its end.
+
+use std::net::IpAddr;
+
+use super::{packets::*, *};
+
+/// What a container may send to the outside, and the answer.
+const EXCHANGES: [(Payload, Payload); 3] = [
+    (Payload::Tcp(20_000, 443, SYN), Payload::Tcp(443, 20_000, SYN | ACK)),
+    (Payload::Udp(20_001, 53), Payload::Udp(53, 20_001)),
+    (Payload::Echo(77, true), Payload::Echo(77, false)),
+];
+
+/// The answer as somebody outside sends it: to the port or identifier that it saw.
+fn answer(seen: &Packet, reply: Payload) -> Packet {
+    let payload = match (seen.payload, reply) {
+        (Payload::Tcp(port, ..), Payload::Tcp(from, _, flags)) => Payload::Tcp(from, port, flags),
+        (Payload::Udp(port, _), Payload::Udp(from, _)) => Payload::Udp(from, port),
+        (Payload::Echo(id, _), Payload::Echo(..)) => Payload::Echo(id, false),
+        _ => panic!("no answer"),
+    };
+    Packet::outside(seen.destination, seen.source, payload)
+}
+
+#[test]
+fn row_14_a_container_is_masqueraded_there_and_back() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            for (request, reply) in EXCHANGES {
+                let sent = Packet::new(A, family.a(), family.outside(), request);
+                let out = bench.from_container(A, &sent.frame());
+                assert_eq!(out.verdict, REDIRECT, "{family:?} {request:?}");
+                let seen = read(&out.frame);
+                assert_eq!((seen.source, seen.destination, seen.ttl), (family.host(), family.outside(), 63));
+                assert_eq!(seen.payload, request, "the container's own port is kept while it is free");
+
+                let back = bench.from_uplink(&answer(&seen, reply).frame());
+                assert_eq!(back.verdict, REDIRECT, "{family:?} {reply:?}");
+                let got = read(&back.frame);
+                assert_eq!((got.source, got.destination, got.ttl), (family.outside(), family.a(), 59));
+                assert_eq!(got.payload, reply);
+                assert_eq!(got.macs, (bridge_mac(1), mac(A)));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_port_outside_of_the_pool_is_replaced_by_one_that_does_not_depend_on_the_destination() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let port = |bench: &mut Bench, to: u16| {
+                let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(40_000, to));
+                match read(&bench.from_container(A, &sent.frame()).frame).payload {
+                    Payload::Udp(port, _) => port,
+                    other => panic!("{other:?}"),
+                }
+            };
+            let first = port(bench, 53);
+            assert!((10_000..32_768).contains(&first) || first >= 61_000, "{first} is not in the pool");
+            assert_eq!(port(bench, 54), first);
+        }
+    });
+}
+
+#[test]
+fn two_containers_with_one_port_get_two() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let mut ports = Vec::new();
+            for (slot, source) in [(A, family.a()), (B, family.b())] {
+                let sent = Packet::new(slot, source, family.outside(), Payload::Udp(20_000, 53));
+                let out = bench.from_container(slot, &sent.frame());
+                let seen = read(&out.frame);
+                let back = read(&bench.from_uplink(&answer(&seen, Payload::Udp(53, 0)).frame()).frame);
+                assert_eq!((back.destination, back.payload), (source, Payload::Udp(53, 20_000)));
+                ports.push(seen.payload);
+            }
+            assert_ne!(ports[0], ports[1]);
+        }
+    });
+}
+
+#[test]
+fn a_published_port_is_never_given_out() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            bench.dataplane.publish(&[Bench::port(family, 20_000, 80)]).unwrap();
+            let sent = Packet::new(B, family.b(), family.outside(), Payload::Tcp(20_000, 443, SYN));
+            let seen = read(&bench.from_container(B, &sent.frame()).frame);
+            assert!(!matches!(seen.payload, Payload::Tcp(20_000, ..)), "{:?}", seen.payload);
+        }
+    });
+}
+
+#[test]
+fn a_port_of_the_hosts_own_socket_is_never_given_out() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let held = std::net::UdpSocket::bind((family.host(), 0)).unwrap();
+            let listener = std::net::TcpListener::bind((family.any(), 20_000)).unwrap();
+            let probe = |payload| Packet::new(A, family.a(), family.outside(), payload).frame();
+            let tcp = read(&bench.from_container(A, &probe(Payload::Tcp(20_000, 443, SYN))).frame);
+            assert!(!matches!(tcp.payload, Payload::Tcp(20_000, ..)), "{:?}", tcp.payload);
+            drop((held, listener));
+        }
+    });
+}
+
+#[test]
+fn row_9_a_published_port_keeps_the_clients_address() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
+            let syn = Packet::outside(family.outside(), family.host(), Payload::Tcp(5000, 8080, SYN));
+            let run = bench.from_uplink(&syn.frame());
+            assert_eq!(run.verdict, REDIRECT, "{family:?}");
+            let got = read(&run.frame);
+            assert_eq!((got.source, got.destination, got.ttl), (family.outside(), family.a(), 59));
+            assert_eq!(got.payload, Payload::Tcp(5000, 80, SYN));
+            assert_eq!(got.macs, (bridge_mac(1), mac(A)));
+
+            let reply = Packet::new(A, family.a(), family.outside(), Payload::Tcp(80, 5000, SYN | ACK));
+            let run = bench.from_container(A, &reply.frame());
+            assert_eq!(run.verdict, REDIRECT, "{family:?}");
+            let seen = read(&run.frame);
+            assert_eq!((seen.source, seen.payload), (family.host(), Payload::Tcp(8080, 5000, SYN | ACK)));
+
+            bench.dataplane.unpublish(&[Bench::port(family, 8080, 80)]).unwrap();
+            let other = Packet::outside(family.outside(), family.host(), Payload::Tcp(5001, 8080, SYN));
+            assert_eq!(bench.from_uplink(&other.frame()).verdict, NEXT, "closed: the host's own business");
+        }
+    });
+}
+
+#[test]
+fn rows_4_and_5_a_published_port_is_reached_from_containers() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
+            for (slot, source) in [(C, family.c()), (B, family.b())] {
+                let syn = Packet::new(slot, source, family.host(), Payload::Tcp(5000, 8080, SYN));
+                let run = bench.from_container(slot, &syn.frame());
+                assert_eq!(run.verdict, REDIRECT, "{source}");
+                let got = read(&run.frame);
+                assert_eq!((got.source, got.destination), (source, family.a()), "the client's own address");
+                let reply = Packet::new(A, family.a(), source, Payload::Tcp(80, 5000, SYN | ACK));
+                let run = bench.from_container(A, &reply.frame());
+                assert_eq!(run.verdict, REDIRECT, "{source}");
+                let got = read(&run.frame);
+                assert_eq!((got.source, got.payload), (family.host(), Payload::Tcp(8080, 5000, SYN | ACK)));
+                assert_eq!(got.macs.1, mac(slot));
+            }
+            // Itself: it sees the gateway, or it would answer to itself.
+            let syn = Packet::new(A, family.a(), family.host(), Payload::Tcp(5001, 8080, SYN));
+            let got = read(&bench.from_container(A, &syn.frame()).frame);
+            assert_eq!((got.source, got.destination), (family.gateway(), family.a()));
+            let reply = Packet::new(A, family.a(), family.gateway(), Payload::Tcp(80, 5001, SYN | ACK));
+            let got = read(&bench.from_container(A, &reply.frame()).frame);
+            assert_eq!((got.source, got.destination), (family.host(), family.a()));
+        }
+    });
+}
+
+#[test]
+fn row_11_a_containers_address_is_closed_to_the_outside() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            for payload in [Payload::Tcp(5000, 80, SYN), Payload::Udp(5000, 80), Payload::Echo(1, true)] {
+                let before = bench.drops(0, DropReason::DirectAccess);
+                let frame = Packet::outside(family.outside(), family.a(), payload).frame();
+                assert_eq!(bench.from_uplink(&frame).verdict, SHOT);
+                assert_eq!(bench.drops(0, DropReason::DirectAccess), before + 1);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            for (to, payload) in [
+                (family.host(), Payload::Tcp(5000, 22, SYN)),
+                (family.host(), Payload::Udp(53, 33_000)),
+                (family.host(), Payload::Echo(9, false)),
+                (family.outside(), Payload::Tcp(1, 2, ACK)),
+            ] {
+                let frame = Packet::outside(family.outside(), to, payload).frame();
+                let run = bench.from_uplink(&frame);
+                assert_eq!((run.verdict, run.frame), (NEXT, frame), "{payload:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn strays_open_nothing() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let probe = |payload| Packet::new(A, family.a(), family.outside(), payload).frame();
+            for flags in [ACK, FIN | ACK, RST, SYN | ACK] {
+                bench.dies(A, &probe(Payload::Tcp(20_000, 443, flags)), DropReason::NoFlow);
+            }
+            bench.dies(A, &probe(Payload::Echo(5, false)), DropReason::NoFlow);
+            bench.dies(A, &probe(Payload::Other(ESP)), DropReason::UnsupportedProtocol);
+        }
+    });
+}
+
+#[test]
+fn time_to_live_ends_at_the_host() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let syn = Packet::new(A, family.a(), family.outside(), Payload::Tcp(20_000, 443, SYN));
+            let frame = syn.ttl(1).frame();
+            let run = bench.from_container(A, &frame);
+            assert_eq!((run.verdict, run.frame), (NEXT, frame), "the stack says Time Exceeded");
+            assert_eq!(bench.from_container(A, &syn.ttl(2).frame()).verdict, REDIRECT);
+            let established = Packet { payload: Payload::Tcp(20_000, 443, ACK), ..syn }.ttl(1).frame();
+            let run = bench.from_container(A, &established);
+            assert_eq!((run.verdict, run.frame), (NEXT, established), "on an open flow too");
+        }
+    });
+}
+
+/// Opens a UDP flow of A's; returns the answer that it waits for.
+fn open(bench: &mut Bench, family: Family) -> Vec<u8> {
+    let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
+    let seen = read(&bench.from_container(A, &sent.frame()).frame);
+    answer(&seen, Payload::Udp(53, 0)).frame()
+}
+
+#[test]
+fn the_end_of_an_endpoint_ends_its_flows() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let reply = open(bench, family);
+            assert_eq!(bench.from_uplink(&reply).verdict, REDIRECT, "the control");
+            bench.dataplane.remove_endpoint(A).unwrap();
+            assert_eq!(bench.from_uplink(&reply).verdict, NEXT);
+            let config = bench.endpoint(A);
+            bench.dataplane.set_endpoint(&config).unwrap();
+            assert_eq!(bench.from_uplink(&reply).verdict, NEXT, "the next one in its slot does not inherit");
+        }
+    });
+}
+
+#[test]
+fn setting_an_endpoint_again_keeps_its_flows() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let reply = open(bench, family);
+            let config = bench.endpoint(A);
+            bench.dataplane.set_endpoint(&config).unwrap();
+            let network = bench.network(1);
+            let endpoints = [bench.endpoint(A), bench.endpoint(B)];
+            bench.dataplane.set_network(&network, &endpoints).unwrap();
+            assert_eq!(bench.from_uplink(&reply).verdict, REDIRECT);
+        }
+    });
+}
+
+#[test]
+fn flows_outlive_the_agent() {
+    let host = Host::new();
+    let replies = host.run(|bench| FAMILIES.map(|family| open(bench, family)));
+    host.inside(async |_| {
+        let mut dataplane = Dataplane::open(&host.bpffs(), &Options::default()).unwrap();
+        let uplink = nix::net::if_::if_nametoindex("up0").unwrap();
+        let context = RunContext { ifindex: uplink, ingress_ifindex: uplink, repeat: 1 };
+        for reply in replies {
+            assert_eq!(dataplane.run_program("from_uplink", &reply, &context).unwrap().verdict, REDIRECT);
+        }
+    });
+}
+
+#[test]
+fn garbage_is_collected_and_nothing_else() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let reply = open(bench, family);
+            let report = bench.dataplane.collect_garbage().unwrap();
+            assert_eq!((report.flows, report.deleted), (1, 0), "{family:?}: a live flow stays");
+            assert_eq!(bench.from_uplink(&reply).verdict, REDIRECT);
+            bench.dataplane.remove_endpoint(A).unwrap();
+            let report = bench.dataplane.collect_garbage().unwrap();
+            assert_eq!((report.flows, report.deleted), (1, 1), "{family:?}: its endpoint has gone");
+            assert_eq!(bench.dataplane.collect_garbage().unwrap(), GcReport::default());
+            let config = bench.endpoint(A);
+            bench.dataplane.set_endpoint(&config).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_closed_connection_is_taken_up_by_a_new_syn() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let out = |bench: &mut Bench, flags| {
+                let packet = Packet::new(A, family.a(), family.outside(), Payload::Tcp(20_000, 443, flags));
+                bench.from_container(A, &packet.frame())
+            };
+            let seen = read(&out(bench, SYN).frame);
+            for reply in [SYN | ACK, FIN | ACK] {
+                let frame = answer(&seen, Payload::Tcp(443, 0, reply)).frame();
+                assert_eq!(bench.from_uplink(&frame).verdict, REDIRECT);
+            }
+            assert_eq!(out(bench, FIN | ACK).verdict, REDIRECT);
+            assert_eq!(read(&out(bench, SYN).frame).payload, seen.payload, "the port is kept");
+            assert_eq!(bench.dataplane.collect_garbage().unwrap().flows, 1, "{family:?}");
+            bench.dataplane.remove_endpoint(A).unwrap();
+            bench.dataplane.collect_garbage().unwrap();
+            let config = bench.endpoint(A);
+            bench.dataplane.set_endpoint(&config).unwrap();
+        }
+    });
+}
+
+#[test]
+fn udp_without_a_checksum_stays_without() {
+    Host::new().run(|bench| {
+        let mut frame = Packet::new(A, Family::V4.a(), Family::V4.outside(), Payload::Udp(20_000, 53)).frame();
+        frame[14 + 20 + 6..14 + 20 + 8].copy_from_slice(&[0, 0]);
+        let run = bench.from_container(A, &frame);
+        assert_eq!(run.verdict, REDIRECT);
+        assert_eq!(&run.frame[14 + 20 + 6..14 + 20 + 8], &[0, 0]);
+        assert_eq!(read(&run.frame).source, Family::V4.host());
+    });
+}
+
+#[test]
+fn fragments_and_options_are_not_translated() {
+    Host::new().run(|bench| {
+        let whole = Packet::new(A, Family::V4.a(), Family::V4.outside(), Payload::Udp(20_000, 53)).frame();
+        let mut fragment = whole.clone();
+        fragment[14 + 6] = 0x20;
+        bench.dies(A, &fragment, DropReason::Fragment);
+        let mut options = whole;
+        options[14] = 0x46;
+        bench.dies(A, &options, DropReason::IpOptions);
+    });
+}
+
+#[test]
+fn without_an_uplink_nothing_goes_out() {
+    Host::new().run(|bench| {
+        bench.dataplane.set_uplinks(&[]).unwrap();
+        for family in FAMILIES {
+            let frame = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame();
+            bench.dies(A, &frame, DropReason::NoUplink);
+        }
+        let uplink = UplinkConfig { name: "up0".into(), ifindex: bench.uplink, ipv4: None, ipv6: None, mtu: 1500 };
+        bench.dataplane.set_uplinks(&[uplink]).unwrap();
+        for family in FAMILIES {
+            let frame = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame();
+            bench.dies(A, &frame, DropReason::NoUplinkAddress);
+        }
+    });
+}
+
+#[test]
+fn row_15_without_masquerade_the_containers_own_address_leaves() {
+    Host::new().run(|bench| {
+        let network = NetworkConfig { masquerade: false, ..bench.network(1) };
+        let endpoints = [bench.endpoint(A), bench.endpoint(B)];
+        bench.dataplane.set_network(&network, &endpoints).unwrap();
+        for family in FAMILIES {
+            let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
+            let out = bench.from_container(A, &sent.frame());
+            let seen = read(&out.frame);
+            assert_eq!((out.verdict, seen.source), (REDIRECT, family.a()));
+            let back = bench.from_uplink(&answer(&seen, Payload::Udp(53, 0)).frame());
+            assert_eq!((back.verdict, read(&back.frame).destination), (REDIRECT, family.a() as IpAddr));
+        }
+    });
+}

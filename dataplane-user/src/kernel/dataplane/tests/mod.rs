@@ -1,0 +1,236 @@
+//! Programs tested through BPF_PROG_TEST_RUN: packet in, verdict and packet out. Needs root.
+//!
+//! The host of these tests has two networks, three containers and one uplink (see [`Host`]). Nothing is really sent: a
+//! redirect is only told, which is all that a program does.
+
+mod containers;
+mod flows;
+mod neighbors;
+mod packets;
+mod stack;
+
+use std::{future::Future, path::PathBuf};
+
+use dataplane_common::{DropReason, Protocol};
+use rtnetlink::LinkVeth;
+use tempfile::TempDir;
+
+use super::*;
+use crate::kernel::{NetNs, Netlink, mount, netns, sysctl};
+use packets::Family;
+
+/// TC actions of `linux/pkt_cls.h`.
+const NEXT: i32 = -1;
+const SHOT: i32 = 2;
+const REDIRECT: i32 = 7;
+
+const A: u32 = 1;
+const B: u32 = 2;
+const C: u32 = 3;
+
+/// MAC address of the container in a slot.
+fn mac(slot: u32) -> [u8; 6] {
+    [2, 0x42, 0, 0, 0, slot as u8]
+}
+
+/// MAC address of a network's bridge.
+fn bridge_mac(network: u16) -> [u8; 6] {
+    [2, 0x42, 1, 0, 0, network as u8]
+}
+
+/// A host in a network namespace of its own: containers A (10.1.0.2, fd01::2) and B (.3) on network 1, C (10.2.0.2, fd02::2)
+/// on network 2, gateways `.1`, an uplink with 192.0.2.1 and 2001:db8::1 and a default route.
+struct Host {
+    folder: TempDir,
+    netns: NetNs,
+}
+
+/// What a test works with: the data plane and the numbers of the interfaces.
+struct Bench {
+    dataplane: Dataplane,
+    veths: [u32; 4],
+    bridges: [u32; 3],
+    uplink: u32,
+}
+
+impl Host {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let netns = NetNs::create(&folder.path().join("host")).unwrap();
+        mount::ensure_bpffs(&folder.path().join("bpf")).unwrap();
+        Self { folder, netns }
+    }
+
+    fn bpffs(&self) -> PathBuf {
+        self.folder.path().join("bpf")
+    }
+
+    /// Runs a test inside the host, with everything set up.
+    fn run<T: Send>(&self, test: impl FnOnce(&mut Bench) -> T + Send) -> T {
+        self.inside(async |netlink| test(&mut Bench::new(&self.bpffs(), &netlink).await))
+    }
+
+    fn inside<T: Send, F: Future<Output = T>>(&self, test: impl FnOnce(Netlink) -> F + Send) -> T {
+        let work = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { test(Netlink::open().unwrap()).await })
+        };
+        self.netns.run(work).unwrap()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = mount::unmount(&self.bpffs());
+        let _ = netns::delete(&self.folder.path().join("host"));
+    }
+}
+
+impl Bench {
+    async fn new(bpffs: &Path, netlink: &Netlink) -> Self {
+        sysctl::set(&["net", "ipv4", "ip_forward"], "1").unwrap();
+        sysctl::set(&["net", "ipv6", "conf", "all", "forwarding"], "1").unwrap();
+        let mut veths = [0; 4];
+        let mut bridges = [0; 3];
+        for slot in [A, B, C] {
+            veths[slot as usize] = pair(netlink, &veth_name(slot)).await;
+        }
+        // To the programs a bridge is an interface like any other.
+        for network in [1, 2] {
+            bridges[usize::from(network)] = pair(netlink, &bridge_name(network)).await;
+        }
+        let uplink = pair(netlink, "up0").await;
+        let link = netlink.link("up0").await.unwrap().unwrap();
+        let addresses = ["192.0.2.1/24", "2001:db8::1/64"].map(|address| address.parse().unwrap());
+        netlink.set_addresses(&link, &addresses).await.unwrap();
+        let gateways = ["192.0.2.254", "2001:db8::ffff"].map(|address| address.parse().unwrap());
+        netlink.set_default_routes(&link, &gateways).await.unwrap();
+
+        let mut bench =
+            Self { dataplane: Dataplane::open(bpffs, &Options::default()).unwrap(), veths, bridges, uplink };
+        for network in [1, 2] {
+            let config = bench.network(network);
+            bench.dataplane.set_network(&config, &[]).unwrap();
+        }
+        for slot in [A, B, C] {
+            let config = bench.endpoint(slot);
+            bench.dataplane.set_endpoint(&config).unwrap();
+        }
+        let uplink = UplinkConfig {
+            name: "up0".into(),
+            ifindex: uplink,
+            ipv4: Some("192.0.2.1".parse().unwrap()),
+            ipv6: Some("2001:db8::1".parse().unwrap()),
+            mtu: 1500,
+        };
+        let local = ["192.0.2.1", "2001:db8::1", "127.0.0.1", "::1"].map(|address| address.parse().unwrap());
+        bench.dataplane.set_local_addresses(&local.into()).unwrap();
+        bench.dataplane.set_uplinks(&[uplink]).unwrap();
+        bench
+    }
+
+    fn network(&self, slot: u16) -> NetworkConfig {
+        let family = |text: String| text.parse().unwrap();
+        NetworkConfig {
+            slot,
+            bridge: bridge_name(slot),
+            bridge_ifindex: self.bridges[usize::from(slot)],
+            bridge_mac: bridge_mac(slot),
+            subnets: vec![format!("10.{slot}.0.0/24").parse().unwrap(), format!("fd0{slot}::/64").parse().unwrap()],
+            gateways: vec![family(format!("10.{slot}.0.1")), family(format!("fd0{slot}::1"))],
+            internal: false,
+            icc: true,
+            masquerade: true,
+            mtu: 1500,
+        }
+    }
+
+    fn endpoint(&self, slot: u32) -> EndpointConfig {
+        let network = if slot == C { 2 } else { 1 };
+        let host = if slot == B { 3 } else { 2 };
+        EndpointConfig {
+            slot,
+            network,
+            ifname: veth_name(slot),
+            ifindex: self.veths[slot as usize],
+            mac: mac(slot),
+            ipv4: Some(format!("10.{network}.0.{host}").parse().unwrap()),
+            ipv6: Some(format!("fd0{network}::{host}").parse().unwrap()),
+        }
+    }
+
+    /// A port of A's, published on every address of the host.
+    fn port(family: Family, host_port: u16, container_port: u16) -> PortConfig {
+        PortConfig {
+            protocol: Protocol::TCP,
+            host: family.any(),
+            host_port,
+            endpoint: A,
+            container: family.a(),
+            container_port,
+        }
+    }
+
+    /// A container sends.
+    fn from_container(&mut self, slot: u32, frame: &[u8]) -> ProgramRun {
+        let at = self.veths[slot as usize];
+        self.at("from_container", frame, at, at)
+    }
+
+    /// A packet comes in through the uplink.
+    fn from_uplink(&mut self, frame: &[u8]) -> ProgramRun {
+        let at = self.uplink;
+        self.at("from_uplink", frame, at, at)
+    }
+
+    /// A program sees a frame at an interface, after it came into the host through another.
+    fn at(&mut self, program: &'static str, frame: &[u8], ifindex: u32, ingress_ifindex: u32) -> ProgramRun {
+        let context = RunContext { ifindex, ingress_ifindex, repeat: 1 };
+        self.dataplane.run_program(program, frame, &context).unwrap()
+    }
+
+    /// How many packets died of a reason at an endpoint.
+    fn drops(&self, endpoint: u32, reason: DropReason) -> u64 {
+        let counts = self.dataplane.drops().unwrap();
+        counts
+            .iter()
+            .find(|count| (count.endpoint, count.reason) == (endpoint, reason))
+            .map_or(0, |count| count.packets)
+    }
+
+    /// Asserts that a container's packet dies of `reason`, and is counted.
+    fn dies(&mut self, slot: u32, frame: &[u8], reason: DropReason) {
+        let before = self.drops(slot, reason);
+        assert_eq!(self.from_container(slot, frame).verdict, SHOT, "{reason:?}");
+        assert_eq!(self.drops(slot, reason), before + 1, "{reason:?} is counted once");
+    }
+}
+
+fn veth_name(slot: u32) -> String {
+    format!("veth{slot}")
+}
+
+fn bridge_name(slot: u16) -> String {
+    format!("br{slot}")
+}
+
+/// Makes a pair of interfaces, both up; the first one's index.
+async fn pair(netlink: &Netlink, name: &str) -> u32 {
+    let pair = LinkVeth::new(name, &format!("{name}-peer")).up().build();
+    netlink.handle.link().add(pair).execute().await.unwrap();
+    netlink.link(name).await.unwrap().unwrap().ifindex
+}
+
+#[test]
+fn every_program_loads_and_stays_within_its_budget() {
+    // A tenth of what the kernel allows: room to grow, and a warning before it is gone.
+    const BUDGET: u32 = 100_000;
+    Host::new().run(|bench| {
+        let programs = bench.dataplane.programs();
+        assert_eq!(programs.len(), 9);
+        for program in programs {
+            let verified = program.verified_instructions.unwrap_or_default();
+            assert!(verified < BUDGET, "{}: {verified} verified instructions", program.name);
+        }
+    });
+}

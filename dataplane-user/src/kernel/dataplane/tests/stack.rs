@@ -1,0 +1,88 @@
+//! What the host's stack brings: to containers through `to_bridge` and `to_container`, out through `to_uplink`, up through
+//! `from_bridge`.
+
+use super::{packets::*, *};
+
+#[test]
+fn row_6_the_host_itself_reaches_its_containers() {
+    Host::new().run(|bench| {
+        let (bridge, veth) = (bench.bridges[1], bench.veths[A as usize]);
+        for family in FAMILIES {
+            let frame = Packet::new(A, family.gateway(), family.a(), Payload::Tcp(5000, 80, SYN)).frame();
+            assert_eq!(bench.at("to_bridge", &frame, bridge, 0).verdict, NEXT);
+            assert_eq!(bench.at("to_container", &frame, veth, 0).verdict, NEXT);
+        }
+    });
+}
+
+#[test]
+fn row_11_what_the_host_forwards_is_let_in_only_with_a_flow() {
+    Host::new().run(|bench| {
+        let (bridge, veth, uplink) = (bench.bridges[1], bench.veths[A as usize], bench.uplink);
+        for family in FAMILIES {
+            let stranger = Packet::outside(family.outside(), family.a(), Payload::Tcp(5000, 80, SYN)).frame();
+            assert_eq!(bench.at("to_bridge", &stranger, bridge, uplink).verdict, SHOT);
+            assert_eq!(bench.at("to_container", &stranger, veth, uplink).verdict, SHOT);
+            assert!(bench.drops(A, DropReason::DirectAccess) > 0, "{family:?}");
+
+            // The same packet, once its flow is there: the slow path of a published port.
+            bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
+            let syn = Packet::outside(family.outside(), family.host(), Payload::Tcp(5000, 8080, SYN)).ttl(1);
+            let run = bench.from_uplink(&syn.frame());
+            assert_eq!(run.verdict, NEXT, "its time to live ends here: translated, and left to the stack");
+            assert_eq!((read(&run.frame).destination, read(&run.frame).ttl), (family.a(), 1));
+            assert_eq!(bench.at("to_bridge", &run.frame, bridge, uplink).verdict, NEXT);
+            assert_eq!(bench.at("to_container", &run.frame, veth, uplink).verdict, NEXT);
+        }
+    });
+}
+
+#[test]
+fn no_private_source_leaves_an_uplink() {
+    Host::new().run(|bench| {
+        let (veth, uplink) = (bench.veths[A as usize], bench.uplink);
+        for family in FAMILIES {
+            let probe = |payload| Packet::new(A, family.a(), family.outside(), payload).ttl(63).frame();
+            let run = bench.at("to_uplink", &probe(Payload::Udp(20_000, 53)), uplink, veth);
+            assert_eq!(run.verdict, NEXT, "{family:?}");
+            let seen = read(&run.frame);
+            assert_eq!((seen.source, seen.ttl), (family.host(), 63), "the stack has lowered it already");
+            let stray = bench.at("to_uplink", &probe(Payload::Tcp(20_000, 443, ACK)), uplink, veth);
+            assert_eq!(stray.verdict, SHOT);
+            assert!(bench.drops(A, DropReason::NoFlow) > 0);
+        }
+        // An address of the subnet that is nobody's.
+        let nobody = Packet::new(A, "10.1.0.77".parse().unwrap(), Family::V4.outside(), Payload::Udp(1, 2)).frame();
+        assert_eq!(bench.at("to_uplink", &nobody, uplink, veth).verdict, SHOT);
+        assert_eq!(bench.drops(0, DropReason::Unmasqueraded), 1);
+    });
+}
+
+#[test]
+fn the_hosts_own_packets_leave_untouched() {
+    Host::new().run(|bench| {
+        let uplink = bench.uplink;
+        for family in FAMILIES {
+            let frame = Packet::outside(family.host(), family.outside(), Payload::Tcp(40_000, 443, SYN)).frame();
+            for ingress in [0, uplink] {
+                let run = bench.at("to_uplink", &frame, uplink, ingress);
+                assert_eq!((run.verdict, run.frame), (NEXT, frame.clone()));
+            }
+        }
+    });
+}
+
+#[test]
+fn row_2_holds_for_whatever_is_plugged_into_a_bridge() {
+    Host::new().run(|bench| {
+        let bridge = bench.bridges[1];
+        for family in FAMILIES {
+            let stranger = |to| Packet::new(A, family.b(), to, Payload::Udp(1, 2)).frame();
+            assert_eq!(bench.at("from_bridge", &stranger(family.c()), bridge, bridge).verdict, SHOT);
+            for to in [family.gateway(), family.host(), family.outside()] {
+                assert_eq!(bench.at("from_bridge", &stranger(to), bridge, bridge).verdict, NEXT, "{to}");
+            }
+        }
+        assert_eq!(bench.drops(0, DropReason::OtherNetwork), 2);
+    });
+}

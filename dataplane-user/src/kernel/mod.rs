@@ -1,0 +1,36 @@
+//! The only place that touches the kernel: netlink, network namespaces, sysctls, mounts, held ports and processes.
+//!
+//! Mechanism only. Nothing here knows a network's options, keeps state or decides what ought to be there; the agent does,
+//! and calls these functions until the kernel is as it wants it.
+
+mod address;
+pub mod announce;
+mod bridge;
+pub mod capability;
+pub mod dataplane;
+mod error;
+mod exec;
+mod fdb;
+mod link;
+mod members;
+pub mod mount;
+pub mod netns;
+mod pidfd;
+pub mod ports;
+pub mod process;
+mod route;
+pub mod shim;
+pub mod sysctl;
+pub mod uplink;
+mod veth;
+
+pub use bridge::{Bridge, BridgeSpec};
+pub use error::{Error, Result};
+pub use exec::Executed;
+pub use link::{Link, Netlink};
+pub use netns::NetNs;
+pub use ports::{HeldPort, HostPort};
+pub use veth::{Veth, VethSpec};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! What the host looks like to the data plane: its uplinks, its own addresses, its routes; followed live.
+//!
+//! It only looks: what is done with a change is the agent's business.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_route::address::{AddressFlags, AddressScope};
+use rtnetlink::packet_route::link::LinkLayerType;
+use rtnetlink::proto::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::address::Address;
+use super::error::{Context, Error, Result};
+use super::link::{Link, Netlink};
+use super::route::{Route, Routes};
+
+/// Changes come in bursts (an interface, its addresses, its routes); one look after the burst is enough.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// How long to wait before looking again after a look failed.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The kinds of change that can alter a [`HostView`].
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
+
+/// Tells by name and number whether an interface belongs to the agent itself.
+pub type IsOurs = Arc<dyn Fn(&str, u32) -> bool + Send + Sync>;
+
+/// Which interfaces are uplinks.
+#[derive(Clone)]
+pub struct UplinkRule {
+    /// Exactly these, as far as they exist. Empty: every interface that is up, not loopback, not ours, and holds a route.
+    pub names: Vec<String>,
+    /// Tells the agent's own interfaces.
+    pub is_ours: IsOurs,
+}
+
+/// An interface through which the outside is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UplinkInfo {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub ifindex: u32,
+    /// The source address for masqueraded IPv4: the preferred source of its default route, else its first global address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The largest packet it carries.
+    pub mtu: u32,
+    /// What its packets begin with.
+    pub link_type: LinkType,
+}
+
+/// What the packets of an interface begin with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkType {
+    /// An Ethernet header.
+    Ethernet,
+    /// The IP header itself (tunnels, WireGuard, PPP).
+    Ip,
+}
+
+/// What the host looks like at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HostView {
+    /// The uplinks, by number.
+    pub uplinks: Vec<UplinkInfo>,
+    /// Every unicast address that is the host's own, on any interface, loopback included.
+    pub local_addresses: BTreeSet<IpAddr>,
+    /// The destinations of all unicast routes of the main table but default, link-local, and those through our own interfaces.
+    pub routes: Vec<IpNet>,
+    /// Counts the changes followed so far. A route may change its next hop, or stand in a table that is not looked at here,
+    /// and alter nothing else in this view.
+    pub revision: u64,
+}
+
+/// Looks at the host once.
+pub async fn snapshot(netlink: &Netlink, rule: &UplinkRule) -> Result<HostView> {
+    let links = netlink.links().await?;
+    let addresses = netlink.addresses().await?;
+    let routes = netlink.routes().await?;
+    Ok(view(&links, &addresses, &routes, rule))
+}
+
+/// Follows the host's links, addresses and routes.
+#[derive(Debug)]
+pub struct HostWatch {
+    view: watch::Receiver<HostView>,
+    task: AbortHandle,
+}
+
+impl HostWatch {
+    /// Begins to follow the namespace of `netlink`. The first look is taken before this returns.
+    pub async fn start(netlink: &Netlink, rule: UplinkRule) -> Result<Self> {
+        // Listening first: what changes during the first look is seen by the second.
+        let changes = netlink.netns.run(open_multicast)?.to(|| "listen for changes of links, addresses and routes")?;
+        // SAFETY: the socket owns its descriptor, which stays open until `changes` is dropped.
+        let changes = unsafe { AsyncFd::register_with_interest(changes, Interest::READABLE) };
+        let changes = changes.to(|| "listen for changes of links, addresses and routes")?;
+        let (sender, view) = watch::channel(snapshot(netlink, &rule).await?);
+        let netlink = netlink.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = follow(&netlink, &rule, &changes, &sender).await {
+                tracing::error!("no longer following the host's links, addresses and routes: {error}");
+            }
+        });
+        Ok(Self { view, task: task.abort_handle() })
+    }
+
+    /// The newest view.
+    pub fn current(&self) -> HostView {
+        self.view.borrow().clone()
+    }
+
+    /// Waits until something has changed since this returned last (or since [`HostWatch::start`]). Cancel safe.
+    pub async fn changed(&mut self) -> HostView {
+        if self.view.changed().await.is_err() {
+            // The task that follows has ended, which its log entry told; nothing will ever change again.
+            std::future::pending::<()>().await;
+        }
+        self.view.borrow_and_update().clone()
+    }
+}
+
+impl Drop for HostWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn follow(
+    netlink: &Netlink,
+    rule: &UplinkRule,
+    changes: &AsyncFd<Socket>,
+    sender: &watch::Sender<HostView>,
+) -> Result<()> {
+    loop {
+        drain(changes).await?;
+        tokio::time::sleep(SETTLE).await;
+        loop {
+            match snapshot(netlink, rule).await {
+                Ok(new) => {
+                    sender.send_modify(|view| *view = HostView { revision: view.revision.wrapping_add(1), ..new });
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!("{error}, trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+fn open_multicast() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.set_non_blocking(true)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    for group in GROUPS {
+        socket.add_membership(group as u32)?;
+    }
+    Ok(socket)
+}
+
+/// Waits for at least one message and reads all there are. What they say does not matter, nor if some were lost.
+async fn drain(changes: &AsyncFd<Socket>) -> Result<()> {
+    let action = || "read changes of links, addresses and routes";
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    loop {
+        let mut ready = changes.readable().await.to(action)?;
+        let mut seen = false;
+        loop {
+            buffer.clear();
+            match ready.try_io(|socket| socket.get_ref().recv(&mut buffer, 0)) {
+                Ok(Ok(_)) => seen = true,
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => seen = true,
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Err(Error::io(action(), error)),
+                Err(_would_block) => break,
+            }
+        }
+        if seen {
+            return Ok(());
+        }
+    }
+}
+
+/// Puts a view together from what the kernel listed.
+fn view(links: &[Link], addresses: &[Address], routes: &Routes, rule: &UplinkRule) -> HostView {
+    let ours = |link: &Link| (rule.is_ours)(&link.name, link.ifindex);
+    let is_uplink = |link: &Link| {
+        if rule.names.is_empty() {
+            link.up
+                && link.layer != LinkLayerType::Loopback
+                && !ours(link)
+                && routes.unicast.iter().any(|route| leads_outside(route, link))
+        } else {
+            rule.names.contains(&link.name)
+        }
+    };
+    let mut uplinks: Vec<_> =
+        links.iter().filter(|link| is_uplink(link)).map(|link| uplink(link, addresses, &routes.unicast)).collect();
+    uplinks.sort_by_key(|uplink| uplink.ifindex);
+
+    let own: BTreeSet<u32> = links.iter().filter(|link| ours(link)).map(|link| link.ifindex).collect();
+    let elsewhere = routes.unicast.iter().filter(|route| !own.contains(&route.ifindex) && !route.is_link_local());
+    let destinations = elsewhere.map(|route| route.destination.trunc()).filter(|network| network.prefix_len() != 0);
+    let destinations: BTreeSet<IpNet> = destinations.collect();
+
+    HostView { uplinks, local_addresses: routes.local.clone(), routes: destinations.into_iter().collect(), revision: 0 }
+}
+
+/// A route through `link` that leads to more than its neighbours' link-local addresses.
+fn leads_outside(route: &Route, link: &Link) -> bool {
+    route.ifindex == link.ifindex && !route.is_link_local()
+}
+
+fn uplink(link: &Link, addresses: &[Address], routes: &[Route]) -> UplinkInfo {
+    let mut ipv4 = None;
+    let mut ipv6 = None;
+    let mut routes: Vec<&Route> = routes.iter().filter(|route| leads_outside(route, link)).collect();
+    // Default routes first, and among equals the one that the kernel prefers.
+    routes.sort_by_key(|route| (route.destination.prefix_len(), route.priority));
+    let preferred = routes.iter().filter_map(|route| route.preferred_source);
+    let usable = addresses.iter().filter(|address| address.ifindex == link.ifindex && may_be_source(address));
+    for address in preferred.chain(usable.map(|address| address.network.addr())) {
+        match address {
+            IpAddr::V4(address) => ipv4 = ipv4.or(Some(address)),
+            IpAddr::V6(address) => ipv6 = ipv6.or(Some(address)),
+        }
+    }
+    let link_type = if link.layer == LinkLayerType::Ether { LinkType::Ethernet } else { LinkType::Ip };
+    UplinkInfo { name: link.name.clone(), ifindex: link.ifindex, ipv4, ipv6, mtu: link.mtu, link_type }
+}
+
+/// Whether new connections to elsewhere may use the address. For IPv4 the bit of "temporary" means "secondary".
+fn may_be_source(address: &Address) -> bool {
+    let unusable =
+        AddressFlags::Deprecated | AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Secondary;
+    address.scope == AddressScope::Universe && address.preferred != 0 && !address.flags.intersects(unusable)
+}

@@ -1,0 +1,256 @@
+//! A container: one command in a network namespace of its own, and its endpoints on networks.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{EndpointRequest, Id, MacAddress, Named, PortBinding, PublishedPort};
+
+/// Exit code of a container whose real one nobody saw, as when the machine was switched off.
+pub const UNKNOWN_EXIT: i32 = 137;
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum State {
+    /// Being made; after a crash of the agent it is taken down again.
+    Created,
+    /// Its command runs.
+    Running {
+        /// Process id of the command in the host's namespace.
+        pid: u32,
+        /// When the command was started.
+        started: Timestamp,
+    },
+    /// Its command has ended.
+    Exited {
+        /// The command's exit code, or 128 + signal.
+        code: i32,
+        /// When the command was started.
+        started: Timestamp,
+        /// When it ended.
+        finished: Timestamp,
+    },
+}
+
+impl State {
+    /// The word that Docker uses for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            State::Created => "created",
+            State::Running { .. } => "running",
+            State::Exited { .. } => "exited",
+        }
+    }
+}
+
+/// A container's place on one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its identifier.
+    pub id: Id,
+    /// The network's identifier.
+    pub network: Id,
+    /// The network's name (networks are never renamed).
+    pub network_name: String,
+    /// Its slot in the data plane.
+    pub slot: u32,
+    /// The network has no way to outside.
+    pub internal: bool,
+    /// The container interface's address.
+    pub mac: MacAddress,
+    /// IPv4 address with the subnet's prefix length.
+    pub ipv4: Option<Ipv4Net>,
+    /// IPv6 address with the subnet's prefix length.
+    pub ipv6: Option<Ipv6Net>,
+    /// The IPv4 gateway; none on an internal network.
+    pub gateway_v4: Option<Ipv4Addr>,
+    /// The IPv6 gateway; none on an internal network.
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// Interface name inside the container.
+    pub interface: String,
+    /// Name of the host's end of the veth.
+    pub host_interface: String,
+    /// What the user asked for, as opposed to what was chosen.
+    pub requested: EndpointRequest,
+}
+
+impl Endpoint {
+    /// Its addresses without prefix lengths.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.ipv4.map(|net| IpAddr::V4(net.addr()));
+        let v6 = self.ipv6.map(|net| IpAddr::V6(net.addr()));
+        v4.into_iter().chain(v6)
+    }
+}
+
+/// A container as it is kept in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its identifier.
+    pub id: Id,
+    /// Its name, unique on this host.
+    pub name: String,
+    /// Its host name.
+    pub hostname: String,
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// The command's environment, `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// The directory in which the command starts.
+    pub working_dir: String,
+    /// Forget it when its command ends.
+    pub auto_remove: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Where it is in its life.
+    pub state: State,
+    /// The network that it was started on.
+    pub network_mode: String,
+    /// Its places on networks; empty once it has exited and on the networks `host` and `none`.
+    pub endpoints: Vec<Endpoint>,
+    /// Its published ports. They stay on record after the exit, but are free then.
+    pub ports: Vec<PortBinding>,
+}
+
+impl Container {
+    /// Whether its command runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, State::Running { .. })
+    }
+
+    /// Whether it lives in the host's network namespace.
+    pub fn on_host_network(&self) -> bool {
+        self.network_mode == "host"
+    }
+
+    /// Its endpoint on a network.
+    pub fn endpoint_on(&self, network: &Id) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.network == *network)
+    }
+
+    /// Its published ports as they are now in force, with the data plane's slot of the endpoint that
+    /// carries them: that of the family's default route, and none on internal networks.
+    pub fn published(&self) -> Vec<(u32, PublishedPort)> {
+        let mut published = Vec::new();
+        for binding in &self.ports {
+            for v6 in [false, true] {
+                let Some(endpoint) = default_route_endpoint(&self.endpoints, v6) else { continue };
+                let (any, container) = match v6 {
+                    false => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), endpoint.ipv4.map(|net| IpAddr::V4(net.addr()))),
+                    true => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), endpoint.ipv6.map(|net| IpAddr::V6(net.addr()))),
+                };
+                let host = binding.host_ip.unwrap_or(any);
+                let Some(container) = container.filter(|address| address.is_ipv4() == host.is_ipv4()) else {
+                    continue;
+                };
+                let port = PublishedPort {
+                    host,
+                    host_port: binding.host_port,
+                    container,
+                    container_port: binding.container_port,
+                    protocol: binding.protocol,
+                };
+                published.push((endpoint.slot, port));
+            }
+        }
+        published
+    }
+}
+
+impl Named for Container {
+    fn id(&self) -> Id {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The endpoint that carries the default route of a family: non-internal networks only, those with
+/// both families first, then by name, as Docker chooses.
+pub fn default_route_endpoint(endpoints: &[Endpoint], v6: bool) -> Option<&Endpoint> {
+    endpoints
+        .iter()
+        .filter(|e| if v6 { e.gateway_v6.is_some() } else { e.gateway_v4.is_some() })
+        .min_by_key(|e| (!(e.gateway_v4.is_some() && e.gateway_v6.is_some()), &e.network_name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Protocol;
+
+    fn endpoint(network: &str, slot: u32, v4: Option<&str>, v6: Option<&str>, internal: bool) -> Endpoint {
+        Endpoint {
+            id: Id::random(),
+            network: Id::random(),
+            network_name: network.into(),
+            slot,
+            internal,
+            mac: MacAddress::random(),
+            ipv4: v4.map(|text| text.parse().unwrap()),
+            ipv6: v6.map(|text| text.parse().unwrap()),
+            gateway_v4: v4.filter(|_| !internal).map(|_| "10.0.0.1".parse().unwrap()),
+            gateway_v6: v6.filter(|_| !internal).map(|_| "fd00::1".parse().unwrap()),
+            interface: format!("eth{slot}"),
+            host_interface: format!("veth{slot}"),
+            requested: EndpointRequest::default(),
+        }
+    }
+
+    fn slot(endpoints: &[Endpoint], v6: bool) -> Option<u32> {
+        default_route_endpoint(endpoints, v6).map(|e| e.slot)
+    }
+
+    #[test]
+    fn default_route_goes_by_dockers_order() {
+        let front = endpoint("front", 1, Some("10.0.1.2/24"), None, false);
+        let back = endpoint("back", 2, Some("10.0.2.2/24"), None, false);
+        let dual = endpoint("zoo", 3, Some("10.0.3.2/24"), Some("fd00::2/64"), false);
+        let inside = endpoint("a", 4, Some("10.0.4.2/24"), Some("fd01::2/64"), true);
+        assert_eq!(slot(&[front.clone(), inside.clone()], false), Some(1));
+        assert_eq!(slot(&[front.clone(), back.clone(), inside.clone()], false), Some(2));
+        let all = [front, back, dual, inside.clone()];
+        assert_eq!((slot(&all, false), slot(&all, true)), (Some(3), Some(3)));
+        assert_eq!(slot(&[inside], false), None);
+    }
+
+    #[test]
+    fn published_ports_follow_the_families() {
+        let binding = |host_ip: Option<&str>, host_port| PortBinding {
+            host_ip: host_ip.map(|text| text.parse().unwrap()),
+            host_port,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        };
+        let mut container = Container {
+            id: Id::random(),
+            name: "web".into(),
+            hostname: "web".into(),
+            command: vec!["true".into()],
+            env: vec![],
+            working_dir: "/".into(),
+            auto_remove: false,
+            created: Timestamp::UNIX_EPOCH,
+            state: State::Created,
+            network_mode: "n".into(),
+            endpoints: vec![endpoint("n", 1, Some("10.0.1.2/24"), Some("fd00::2/64"), false)],
+            ports: vec![binding(None, 80), binding(Some("127.0.0.1"), 81), binding(Some("::1"), 82)],
+        };
+        let text = |container: &Container| -> Vec<_> {
+            container.published().iter().map(|(slot, port)| format!("{slot} {port}")).collect()
+        };
+        assert_eq!(
+            text(&container),
+            ["1 0.0.0.0:80->80/tcp", "1 [::]:80->80/tcp", "1 127.0.0.1:81->80/tcp", "1 [::1]:82->80/tcp"]
+        );
+        container.endpoints = vec![endpoint("n", 1, Some("10.0.1.2/24"), None, false)];
+        assert_eq!(text(&container), ["1 0.0.0.0:80->80/tcp", "1 127.0.0.1:81->80/tcp"]);
+        container.endpoints = vec![endpoint("n", 1, Some("10.0.1.2/24"), None, true)];
+        assert!(text(&container).is_empty());
+    }
+}

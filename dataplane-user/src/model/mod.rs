@@ -1,0 +1,24 @@
+//! Networks, endpoints, containers and published ports: plain types and their rules.
+//!
+//! No I/O and nothing of the kernel: everything here can be tested with values alone. Addresses
+//! are handed out by `ipam`, kept by `store`, and made real by `agent`.
+
+mod container;
+mod error;
+mod id;
+mod mac;
+mod name;
+mod network;
+mod options;
+mod port;
+mod request;
+
+pub use container::{Container, Endpoint, State, UNKNOWN_EXIT, default_route_endpoint};
+pub use error::{Error, ErrorKind, Result};
+pub use id::Id;
+pub use mac::MacAddress;
+pub use name::{Named, check_hostname, check_interface_name, check_name, random_name, resolve};
+pub use network::{Driver, Network, Scope, Subnet};
+pub use options::{BridgeOptions, DEFAULT_MTU};
+pub use port::{HostPort, PortBinding, PortRequest, PortSpec, Protocol, PublishedPort};
+pub use request::{EndpointRequest, ExecRequest, IpamConfig, NetworkCreate, RunRequest};

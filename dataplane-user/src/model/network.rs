@@ -1,0 +1,142 @@
+//! A network: a bridge with its subnets, or one of the two predefined nets without addresses.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{BridgeOptions, Id, Named};
+
+/// What carries the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// A Linux bridge and our eBPF programs.
+    Bridge,
+    /// The host's own namespace.
+    Host,
+    /// Nothing but loopback.
+    Null,
+}
+
+impl Driver {
+    /// The name as Docker spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Driver::Bridge => "bridge",
+            Driver::Host => "host",
+            Driver::Null => "null",
+        }
+    }
+}
+
+/// How far the network reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// This host.
+    Local,
+}
+
+impl Scope {
+    /// The name as Docker spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Local => "local",
+        }
+    }
+}
+
+/// One subnet of a network. Its rules are checked by `ipam` before it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// The masked prefix.
+    pub subnet: IpNet,
+    /// Where dynamic addresses come from; the whole subnet if not given.
+    pub ip_range: Option<IpNet>,
+    /// The bridge's own address in it.
+    pub gateway: IpAddr,
+    /// Addresses that are never handed out, by name.
+    pub aux: BTreeMap<String, IpAddr>,
+}
+
+/// A network as it is kept in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its identifier.
+    pub id: Id,
+    /// Its name, unique on this host.
+    pub name: String,
+    /// What carries it.
+    pub driver: Driver,
+    /// How far it reaches.
+    pub scope: Scope,
+    /// When it was made.
+    pub created: Timestamp,
+    /// No way to or from outside.
+    pub internal: bool,
+    /// Containers get IPv4 addresses.
+    pub enable_ipv4: bool,
+    /// Containers get IPv6 addresses.
+    pub enable_ipv6: bool,
+    /// At most one subnet per address family.
+    pub subnets: Vec<Subnet>,
+    /// The driver options as they were given.
+    pub options: BTreeMap<String, String>,
+    /// The driver options, parsed and with defaults.
+    pub bridge_options: BridgeOptions,
+    /// Labels as they were given.
+    pub labels: BTreeMap<String, String>,
+    /// The Linux bridge's name; empty for the drivers `host` and `null`.
+    pub bridge: String,
+    /// The network's slot in the data plane; 0 for the drivers `host` and `null`.
+    pub slot: u16,
+}
+
+impl Network {
+    /// Names of the networks that always exist and cannot be removed.
+    pub const PREDEFINED: [&'static str; 3] = ["bridge", "host", "none"];
+
+    /// Whether this is one of the predefined networks.
+    pub fn is_predefined(&self) -> bool {
+        Self::PREDEFINED.contains(&self.name.as_str())
+    }
+
+    /// The IPv4 subnet, if there is one.
+    pub fn subnet_v4(&self) -> Option<&Subnet> {
+        self.subnets.iter().find(|s| matches!(s.subnet, IpNet::V4(_)))
+    }
+
+    /// The IPv6 subnet, if there is one.
+    pub fn subnet_v6(&self) -> Option<&Subnet> {
+        self.subnets.iter().find(|s| matches!(s.subnet, IpNet::V6(_)))
+    }
+
+    /// The IPv4 gateway with its prefix, if there is one.
+    pub fn gateway_v4(&self) -> Option<Ipv4Addr> {
+        match self.subnet_v4()?.gateway {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// The IPv6 gateway, if there is one.
+    pub fn gateway_v6(&self) -> Option<Ipv6Addr> {
+        match self.subnet_v6()?.gateway {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        }
+    }
+}
+
+impl Named for Network {
+    fn id(&self) -> Id {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}

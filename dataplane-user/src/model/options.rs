@@ -1,0 +1,189 @@
+//! The bridge driver's options, under the names that Docker gives them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Result, check_interface_name};
+
+/// MTU of bridges and veths when none is asked for.
+pub const DEFAULT_MTU: u32 = 1500;
+
+const PREFIX: &str = "com.docker.network.";
+const KNOWN: [&str; 6] = [
+    "com.docker.network.bridge.enable_icc",
+    "com.docker.network.bridge.enable_ip_masquerade",
+    "com.docker.network.bridge.host_binding_ipv4",
+    "com.docker.network.bridge.name",
+    "com.docker.network.driver.mtu",
+    "com.docker.network.container_iface_prefix",
+];
+
+/// The driver options of a bridge network, parsed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeOptions {
+    /// Containers of the network reach each other.
+    pub icc: bool,
+    /// Outgoing connections leave with the host's address.
+    pub masquerade: bool,
+    /// Host address of published ports that name none; `None` is every address of both families.
+    pub host_binding: Option<IpAddr>,
+    /// Name of the Linux bridge, if it was asked for.
+    pub bridge_name: Option<String>,
+    /// MTU of the bridge and its veths.
+    pub mtu: u32,
+    /// Container interfaces are called this, followed by a number.
+    pub interface_prefix: String,
+}
+
+impl Default for BridgeOptions {
+    fn default() -> Self {
+        BridgeOptions {
+            icc: true,
+            masquerade: true,
+            host_binding: None,
+            bridge_name: None,
+            mtu: DEFAULT_MTU,
+            interface_prefix: "eth".into(),
+        }
+    }
+}
+
+impl BridgeOptions {
+    /// Reads Docker's option names. Options outside `com.docker.network.` mean nothing to a bridge
+    /// and are kept without effect, as Docker does; one inside that we do not know, or do not
+    /// support with that value, is refused, because ignoring it could open what should be closed.
+    pub fn parse(options: &BTreeMap<String, String>) -> Result<Self> {
+        let mut parsed = BridgeOptions::default();
+        for (key, value) in options {
+            let Some(option) = key.strip_prefix(PREFIX) else { continue };
+            match option {
+                "bridge.enable_icc" => parsed.icc = boolean(key, value)?,
+                "bridge.enable_ip_masquerade" => parsed.masquerade = boolean(key, value)?,
+                "bridge.host_binding_ipv4" => parsed.host_binding = host_binding(key, value)?,
+                "bridge.name" => {
+                    check_interface_name(value).map_err(|why| invalid(key, value, &why))?;
+                    parsed.bridge_name = Some(value.clone());
+                }
+                "driver.mtu" => parsed.mtu = mtu(key, value)?,
+                "container_iface_prefix" => {
+                    // Up to three digits follow.
+                    if value.len() > 12 {
+                        return Err(invalid(key, value, "at most 12 characters fit before the number"));
+                    }
+                    check_interface_name(value).map_err(|why| invalid(key, value, &why))?;
+                    parsed.interface_prefix = value.clone();
+                }
+                // Accepted where they say what we do anyway.
+                "bridge.default_bridge" => _ = boolean(key, value)?,
+                "bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6" if value == "nat" || value.is_empty() => {}
+                "bridge.inhibit_ipv4" if !boolean(key, value)? => {}
+                "bridge.trusted_host_interfaces" | "host_ipv4" | "host_ipv6" if value.is_empty() => {}
+                "bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6" => {
+                    return Err(invalid(key, value, "only the mode \"nat\" is supported"));
+                }
+                "bridge.inhibit_ipv4" | "bridge.trusted_host_interfaces" | "host_ipv4" | "host_ipv6" => {
+                    return Err(invalid(key, value, "this option is not supported"));
+                }
+                _ => {
+                    let nearest = super::name::nearest(key, KNOWN.iter().copied());
+                    let why = match nearest {
+                        Some(known) => format!("unknown option, did you mean {known}?"),
+                        None => format!("unknown option, known are {}", KNOWN.join(", ")),
+                    };
+                    return Err(invalid(key, value, &why));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn invalid(key: &str, value: &str, why: &str) -> Error {
+    Error::Invalid(format!("invalid network option {key}={value}: {why}"))
+}
+
+fn boolean(key: &str, value: &str) -> Result<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(invalid(key, value, "it must be true or false")),
+    }
+}
+
+fn host_binding(key: &str, value: &str) -> Result<Option<IpAddr>> {
+    match value.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) if address.is_unspecified() => Ok(None),
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(invalid(key, value, "it must be an IP address of this host")),
+    }
+}
+
+fn mtu(key: &str, value: &str) -> Result<u32> {
+    match value.parse::<u32>() {
+        Ok(0) => Ok(DEFAULT_MTU),
+        Ok(mtu @ 68..=65535) => Ok(mtu),
+        _ => Err(invalid(key, value, "it must be a number from 68 to 65535")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<BridgeOptions> {
+        BridgeOptions::parse(&pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
+    }
+
+    #[test]
+    fn defaults_and_known_names() {
+        assert_eq!(parse(&[]).unwrap(), BridgeOptions::default());
+        let options = parse(&[
+            ("com.docker.network.bridge.enable_icc", "false"),
+            ("com.docker.network.bridge.enable_ip_masquerade", "0"),
+            ("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1"),
+            ("com.docker.network.bridge.name", "br-test"),
+            ("com.docker.network.driver.mtu", "1400"),
+            ("com.docker.network.container_iface_prefix", "net"),
+            ("com.docker.network.bridge.gateway_mode_ipv4", "nat"),
+            ("com.example.other", "kept"),
+        ])
+        .unwrap();
+        assert_eq!(
+            options,
+            BridgeOptions {
+                icc: false,
+                masquerade: false,
+                host_binding: Some("127.0.0.1".parse().unwrap()),
+                bridge_name: Some("br-test".into()),
+                mtu: 1400,
+                interface_prefix: "net".into(),
+            }
+        );
+        let every = parse(&[("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0")]).unwrap();
+        assert_eq!(every.host_binding, None);
+        assert_eq!(parse(&[("com.docker.network.driver.mtu", "0")]).unwrap().mtu, 1500);
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        for (key, value, why) in [
+            ("com.docker.network.bridge.enable_icc", "maybe", "true or false"),
+            ("com.docker.network.bridge.enable_ic", "true", "did you mean com.docker.network.bridge.enable_icc?"),
+            ("com.docker.network.bridge.name", "far-too-long-a-name", "15"),
+            ("com.docker.network.bridge.name", "a/b", "'/'"),
+            ("com.docker.network.driver.mtu", "many", "68 to 65535"),
+            ("com.docker.network.driver.mtu", "67", "68 to 65535"),
+            ("com.docker.network.bridge.host_binding_ipv4", "localhost", "IP address"),
+            ("com.docker.network.bridge.gateway_mode_ipv4", "routed", "only the mode \"nat\""),
+            ("com.docker.network.bridge.inhibit_ipv4", "true", "not supported"),
+            ("com.docker.network.bridge.trusted_host_interfaces", "eth1", "not supported"),
+            ("com.docker.network.host_ipv4", "192.0.2.1", "not supported"),
+            ("com.docker.network.container_iface_prefix", "thirteenchars", "12"),
+        ] {
+            let error = parse(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(why), "{key}={value}: {error}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The store against real files.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::model::{BridgeOptions, Driver, Scope, State};
+
+fn network(name: &str) -> Network {
+    Network {
+        id: Id::random(),
+        name: name.into(),
+        driver: Driver::Bridge,
+        scope: Scope::Local,
+        created: Timestamp::now(),
+        internal: false,
+        enable_ipv4: true,
+        enable_ipv6: false,
+        subnets: vec![],
+        options: BTreeMap::new(),
+        bridge_options: BridgeOptions::default(),
+        labels: BTreeMap::from([("a".into(), "b".into())]),
+        bridge: "br-0".into(),
+        slot: 1,
+    }
+}
+
+fn container(name: &str) -> Container {
+    Container {
+        id: Id::random(),
+        name: name.into(),
+        hostname: name.into(),
+        command: vec!["sleep".into(), "1".into()],
+        env: vec!["A=1".into()],
+        working_dir: "/".into(),
+        auto_remove: false,
+        created: Timestamp::now(),
+        state: State::Running { pid: 1, started: Timestamp::now() },
+        network_mode: "bridge".into(),
+        endpoints: vec![],
+        ports: vec![],
+    }
+}
+
+fn path() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spandrel.redb");
+    (dir, path)
+}
+
+#[test]
+fn keeps_what_was_written() {
+    let (_dir, path) = path();
+    let (net, ctr) = (network("n"), container("c"));
+    let host = {
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.load().unwrap(), Contents::default());
+        store.apply(&[Change::PutNetwork(&net), Change::PutContainer(&ctr)]).unwrap();
+        store.host_id().unwrap()
+    };
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.host_id().unwrap(), host);
+    assert_eq!(store.load().unwrap(), Contents { networks: vec![net.clone()], containers: vec![ctr.clone()] });
+
+    let renamed = Container { hostname: "other".into(), ..ctr.clone() };
+    store.apply(&[Change::RemoveNetwork(net.id), Change::PutContainer(&renamed)]).unwrap();
+    assert_eq!(store.load().unwrap(), Contents { networks: vec![], containers: vec![renamed] });
+    store.apply(&[Change::RemoveContainer(ctr.id), Change::RemoveNetwork(net.id)]).unwrap();
+    assert_eq!(store.load().unwrap(), Contents::default());
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_change_leaves_none_of_it() {
+    let (_dir, path) = path();
+    let (kept, lost) = (network("kept"), network("lost"));
+    {
+        let store = Store::open(&path).unwrap();
+        store.apply(&[Change::PutNetwork(&kept)]).unwrap();
+        // As apply() does it, but the process ends before the commit: the file is copied as it is then.
+        let write = store.database.begin_write().unwrap();
+        {
+            let mut table = write.open_table(NETWORKS).unwrap();
+            let value = store.encode(&lost).unwrap();
+            table.insert(lost.id.to_string().as_str(), value.as_slice()).unwrap();
+            table.remove(kept.id.to_string().as_str()).unwrap();
+        }
+        std::fs::copy(&path, path.with_extension("crashed")).unwrap();
+    }
+    for path in [path.clone(), path.with_extension("crashed")] {
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.load().unwrap().networks, vec![kept.clone()]);
+        store.apply(&[Change::PutNetwork(&lost)]).unwrap();
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let (_dir, path) = path();
+    {
+        let store = Store::open(&path).unwrap();
+        let write = store.database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("schema", SCHEMA + 1).unwrap();
+        write.commit().unwrap();
+    }
+    let error = Store::open(&path).unwrap_err().to_string();
+    assert!(error.contains("schema version 2, this agent knows version 1"), "{error}");
+    // It stays as it was.
+    assert!(Store::open(&path).is_err());
+}
+
+#[test]
+fn two_at_once_and_no_database() {
+    let (_dir, path) = path();
+    let _first = Store::open(&path).unwrap();
+    let error = Store::open(&path).unwrap_err().to_string();
+    assert!(error.contains("another agent has it open"), "{error}");
+
+    let text = path.with_extension("txt");
+    std::fs::write(&text, "not a database").unwrap();
+    let error = Store::open(&text).unwrap_err().to_string();
+    assert!(error.contains("cannot open the store"), "{error}");
+    assert!(Store::open(Path::new("/nonexistent/spandrel.redb")).is_err());
+}

@@ -1,0 +1,89 @@
+//! How full pinned eBPF maps are, by bpf(2): what a container leaves in a table would be seen here.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Commands of bpf(2), from `linux/bpf.h`.
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
+const MAP_GET_NEXT_KEY: libc::c_int = 4;
+const OBJ_GET: libc::c_int = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+
+/// Kinds of maps whose entries come and go.
+const HASHES: [u32; 6] = [1, 5, 9, 10, 11, 13];
+const ARRAY_OF_MAPS: u32 = 12;
+
+/// The part of `union bpf_attr` that the commands here use: three or four 64-bit words.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes([u64; 4]);
+
+/// Type, id, key size, value size and capacity: the beginning of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Default)]
+struct MapInfo {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+}
+
+/// The number of entries of the map pinned at `path`; none if it is another kind of object, or an array, which is always full.
+pub(crate) fn entries(path: &Path) -> io::Result<Option<usize>> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let object = bpf(OBJ_GET, &mut Attributes([name.as_ptr() as u64, 0, 0, 0]))?;
+    // SAFETY: bpf(2) just made this descriptor for us.
+    let object = unsafe { OwnedFd::from_raw_fd(object) };
+    let descriptor = object.as_raw_fd() as u64;
+    if !std::fs::read_link(format!("/proc/self/fd/{descriptor}"))?.ends_with("anon_inode:bpf-map") {
+        return Ok(None);
+    }
+    let mut info = MapInfo::default();
+    let request = (size_of::<MapInfo>() as u64) << 32 | descriptor;
+    bpf(OBJ_GET_INFO_BY_FD, &mut Attributes([request, &raw mut info as u64, 0, 0]))?;
+    match info.kind {
+        kind if HASHES.contains(&kind) => count_keys(descriptor, &info).map(Some),
+        ARRAY_OF_MAPS => count_maps(descriptor, &info).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn count_keys(map: u64, info: &MapInfo) -> io::Result<usize> {
+    let (mut key, mut next) = (vec![0_u8; info.key_size as usize], vec![0_u8; info.key_size as usize]);
+    // A null key asks for the first one.
+    let mut from = 0;
+    // More steps than entries would mean that the map changes faster than it is read.
+    for count in 0..=info.max_entries as usize {
+        match bpf(MAP_GET_NEXT_KEY, &mut Attributes([map, from, next.as_mut_ptr() as u64, 0])) {
+            Ok(_) => std::mem::swap(&mut key, &mut next),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(count),
+            Err(error) => return Err(error),
+        }
+        from = key.as_ptr() as u64;
+    }
+    Ok(info.max_entries as usize)
+}
+
+fn count_maps(outer: u64, info: &MapInfo) -> io::Result<usize> {
+    let mut count = 0;
+    for index in 0..info.max_entries {
+        let mut inner = 0_u32;
+        match bpf(MAP_LOOKUP_ELEM, &mut Attributes([outer, &raw const index as u64, &raw mut inner as u64, 0])) {
+            Ok(_) => count += 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
+}
+
+fn bpf(command: libc::c_int, attributes: &mut Attributes) -> io::Result<libc::c_int> {
+    let (pointer, size) = (&raw mut *attributes, size_of::<Attributes>());
+    // SAFETY: the callers above put live pointers to large enough buffers where the command expects them.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+}

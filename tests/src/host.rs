@@ -1,0 +1,205 @@
+//! A machine with Spandrel on it: its agent, its command line, its API.
+
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::container::Container;
+use crate::fail::OrFail;
+use crate::family::Family;
+use crate::machine::Machine;
+use crate::net::PATIENCE;
+use crate::process::{Output, Process, Words, within};
+
+/// The agent's run directory, the product's default; every host has a `/run` of its own.
+pub const RUN_DIR: &str = "/run/spandrel";
+
+/// The agent's state directory.
+pub const STATE_DIR: &str = "/run/spandrel-state";
+
+/// How long an agent may take until it answers: it loads all its programs before, on a machine that tests run on in parallel.
+const START: Duration = Duration::from_secs(30);
+
+/// How long an agent may take to end.
+const STOP: Duration = Duration::from_secs(15);
+
+/// What a container of a test does unless it is told otherwise.
+const IDLE: [&str; 2] = ["sleep", "infinity"];
+
+/// A host. It is also a machine, and a network namespace.
+pub struct Host {
+    machine: Machine,
+    program: PathBuf,
+}
+
+/// A running agent. Dropping it kills it, as [`Agent::kill`] does; networks and containers stay.
+pub struct Agent {
+    process: Process,
+}
+
+impl Host {
+    pub(crate) fn new(machine: Machine, program: PathBuf) -> Self {
+        Self { machine, program }
+    }
+
+    /// Starts the agent and waits until it answers.
+    #[track_caller]
+    #[must_use = "an agent that is dropped is killed"]
+    pub fn agent(&self) -> Agent {
+        self.agent_with("")
+    }
+
+    /// Starts the agent with further options and waits until it answers.
+    #[track_caller]
+    #[must_use = "an agent that is dropped is killed"]
+    pub fn agent_with(&self, options: &(impl Words + ?Sized)) -> Agent {
+        let mut command = self.program(["agent", "--run-dir", RUN_DIR, "--state-dir", STATE_DIR].as_slice());
+        command.args(options.words());
+        let process = self.spawn(command).or_fail("start the agent");
+        let mut agent = Agent { process };
+        let ready = within(START, || match agent.process.ended() {
+            Some(status) => panic!("the agent has ended with {status}:\n{}", agent.log()),
+            None => self.try_api("/_ping").filter(|answer| answer.starts_with("HTTP/1.1 200")),
+        });
+        assert!(ready.is_some(), "the agent does not answer within {START:?}:\n{}", agent.log());
+        agent
+    }
+
+    /// A `spandrel` command to be run here.
+    pub fn program(&self, line: &(impl Words + ?Sized)) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(line.words()).env_remove("SPANDREL_SOCKET").env_remove("RUST_LOG");
+        command
+    }
+
+    /// Runs a `spandrel` command to its end, such as `network ls`.
+    #[track_caller]
+    pub fn spandrel(&self, line: &(impl Words + ?Sized)) -> Output {
+        self.output(self.program(line))
+    }
+
+    /// Starts an idle container with these options of `spandrel run`, such as `--name web --network front`.
+    #[track_caller]
+    pub fn run_container(&self, options: &(impl Words + ?Sized)) -> Container<'_> {
+        let mut line = vec!["run".to_owned(), "-d".to_owned()];
+        line.extend(options.words());
+        line.extend(IDLE.map(String::from));
+        let id = self.spandrel(&line[..]).ok();
+        self.container(&id)
+    }
+
+    /// Makes a network with these arguments of `spandrel network create`, such as `--ipv6 front`.
+    #[track_caller]
+    pub fn create_network(&self, arguments: &str) {
+        self.spandrel(&format!("network create {arguments}")).ok();
+    }
+
+    /// The gateway's address of a network.
+    #[track_caller]
+    pub fn gateway(&self, network: &str, family: Family) -> IpAddr {
+        let details = self.spandrel(&["network", "inspect", network]).json();
+        let configs = details[0]["IPAM"]["Config"].as_array().cloned().unwrap_or_default();
+        let gateways = configs.iter().filter_map(|config| config["Gateway"].as_str()?.parse().ok());
+        let found = gateways.into_iter().find(|address| Family::of(*address) == family);
+        found.ok_or(details).or_fail(format_args!("find the {family:?} gateway of {network}"))
+    }
+
+    /// The running container of this name or id.
+    #[track_caller]
+    pub fn container(&self, reference: &str) -> Container<'_> {
+        Container::of(self, reference)
+    }
+
+    /// What the agent's API answers to a GET of `path`, as JSON.
+    #[track_caller]
+    pub fn api(&self, path: &str) -> Value {
+        let answer = self.try_api(path).ok_or("the agent does not answer").or_fail(format_args!("GET {path}"));
+        // Docker's clients know chunked bodies, this one does not: JSON is what lies between the outermost brackets.
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let (start, end) = (body.find(['{', '[']).unwrap_or(0), body.rfind(['}', ']']).map_or(0, |end| end + 1));
+        serde_json::from_str(&body[start..end]).or_fail(format_args!("read as JSON what GET {path} gave: {answer}"))
+    }
+
+    fn try_api(&self, path: &str) -> Option<String> {
+        let mut stream = UnixStream::connect(self.path(Path::new(RUN_DIR).join("spandrel.sock"))).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: spandrel\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// How many packets of that container were dropped so far for reasons that `reason` accepts.
+    #[track_caller]
+    pub fn dropped(&self, container: &str, reason: impl Fn(&str) -> bool) -> u64 {
+        let drops = self.spandrel("drops --format json").json_lines();
+        let of =
+            drops.iter().filter(|drop| drop["Container"] == container && drop["Reason"].as_str().is_some_and(&reason));
+        of.map(|drop| drop["Packets"].as_u64().unwrap_or(0)).sum()
+    }
+}
+
+impl Deref for Host {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.machine
+    }
+}
+
+impl Agent {
+    /// Kills it with SIGKILL: it has no time to do anything.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::SIGKILL);
+        self.process.wait_within(STOP);
+    }
+
+    /// Ends it with SIGTERM, which must go well.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::SIGTERM);
+        let status = self.process.wait_within(STOP);
+        assert!(status.success(), "the agent ended with {status}:\n{}", self.log());
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the agent's log:\n{}", self.log());
+        }
+    }
+}
+
+/// The binary under test: `SPANDREL_BIN`, or the newest one next to the test program.
+#[track_caller]
+pub(crate) fn spandrel_program() -> PathBuf {
+    if let Some(path) = env::var_os("SPANDREL_BIN") {
+        return path.into();
+    }
+    // <target>/<profile>/deps/<test program>
+    let program = env::current_exe().expect("a program knows its file");
+    let target = program.ancestors().nth(3).unwrap_or(Path::new("/"));
+    let built = ["debug", "release"].map(|profile| target.join(profile).join("spandrel"));
+    let made = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
+    // Scenarios of the lab itself get along without; the others fail when they start it.
+    built
+        .into_iter()
+        .filter(|path| path.exists())
+        .max_by_key(made)
+        .unwrap_or_else(|| "spandrel (cargo xtask build)".into())
+}

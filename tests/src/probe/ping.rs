@@ -1,0 +1,86 @@
+//! ICMP echo over a raw socket, so that machines without the `ping` program will do.
+
+use std::io::{self, Error, ErrorKind, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use etherparse::icmpv4::TYPE_ECHO_REPLY;
+use etherparse::icmpv6;
+use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, Ipv4HeaderSlice};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::net::Net;
+
+/// What is sent along, to be compared.
+const PAYLOAD: &[u8] = b"are you there, neighbour?";
+
+/// Tells the pings of this process apart.
+static NEXT: AtomicU16 = AtomicU16::new(1);
+
+impl Net {
+    /// Sends one echo request and waits for the reply. An ICMP error in its place is [`ErrorKind::HostUnreachable`].
+    #[track_caller]
+    pub fn ping(&self, ip: IpAddr) -> io::Result<Duration> {
+        let socket = self.run(|| match ip {
+            IpAddr::V4(_) => Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)),
+            IpAddr::V6(_) => Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)),
+        })?;
+        echo(socket, ip, self.patience())
+    }
+}
+
+/// Sends an echo request over `socket` and waits for its reply.
+fn echo(mut socket: Socket, ip: IpAddr, patience: Duration) -> io::Result<Duration> {
+    let echo = IcmpEchoHeader { id: std::process::id() as u16, seq: NEXT.fetch_add(1, Ordering::Relaxed) };
+    let (start, mut buffer) = (Instant::now(), [0; 2048]);
+    socket.send_to(&request(ip, echo), &SocketAddr::new(ip, 0).into())?;
+    while let Some(left) = patience.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        socket.set_read_timeout(Some(left))?;
+        // A raw socket is shown every ICMP packet of its namespace.
+        let length = socket.read(&mut buffer)?;
+        match meaning(ip, echo, &buffer[..length]) {
+            Some(Meaning::Reply) => return Ok(start.elapsed()),
+            Some(Meaning::Failure(kind)) => {
+                return Err(Error::new(ErrorKind::HostUnreachable, format!("an ICMP error of type {kind} came back")));
+            }
+            None => {}
+        }
+    }
+    Err(ErrorKind::TimedOut.into())
+}
+
+enum Meaning {
+    Reply,
+    Failure(u8),
+}
+
+fn request(ip: IpAddr, echo: IcmpEchoHeader) -> Vec<u8> {
+    let mut packet = match ip {
+        IpAddr::V4(_) => Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), PAYLOAD).to_bytes().to_vec(),
+        // The kernel puts in the checksum, for it chooses the source address.
+        IpAddr::V6(_) => Icmpv6Header::new(Icmpv6Type::EchoRequest(echo)).to_bytes().to_vec(),
+    };
+    packet.extend_from_slice(PAYLOAD);
+    packet
+}
+
+/// What a received packet means for our request, if it is about it.
+fn meaning(ip: IpAddr, echo: IcmpEchoHeader, packet: &[u8]) -> Option<Meaning> {
+    // IPv4 raw sockets are shown the IP header, IPv6 ones are not.
+    let (icmp, reply, errors, inner_header) = match ip {
+        IpAddr::V4(_) => {
+            let header = Ipv4HeaderSlice::from_slice(packet).ok()?.slice().len();
+            (&packet[header..], TYPE_ECHO_REPLY, [3, 11, 12].as_slice(), 20)
+        }
+        IpAddr::V6(_) => (packet, icmpv6::TYPE_ECHO_REPLY, [1, 2, 3, 4].as_slice(), 40),
+    };
+    let ours = [echo.id.to_be_bytes(), echo.seq.to_be_bytes()].concat();
+    let kind = *icmp.first()?;
+    if kind == reply && icmp.get(4..8)? == ours && icmp.get(8..)? == PAYLOAD {
+        return Some(Meaning::Reply);
+    }
+    // An error quotes the packet that it is about.
+    let quoted = 8 + inner_header;
+    (errors.contains(&kind) && icmp.get(quoted + 4..quoted + 8)? == ours).then_some(Meaning::Failure(kind))
+}

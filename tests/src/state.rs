@@ -1,0 +1,138 @@
+//! Everything that Spandrel has on a host, as a list of lines: to see that a refused command changed nothing, and that nothing is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::bpf;
+use crate::fail::OrFail;
+use crate::host::{Host, RUN_DIR};
+
+/// In the names of maps that fill up with packets, also with those that a test sends: they are no configuration.
+const COUNTS_PACKETS: [&str; 2] = ["flow", "drop"];
+
+/// What was there at one moment, a line each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct State(BTreeSet<String>);
+
+impl Host {
+    /// Everything: what the agent says, and what the kernel and the disk hold.
+    #[track_caller]
+    pub fn state(&self) -> State {
+        let State(mut lines) = self.traces();
+        for network in self.api("/networks").as_array().expect("the API lists networks") {
+            let name = network["Name"].as_str().expect("a network has a name");
+            lines.insert(format!("network {}", self.api(&format!("/networks/{name}"))));
+        }
+        for container in self.api("/containers/json?all=1").as_array().expect("the API lists containers") {
+            let id = container["Id"].as_str().expect("a container has an id");
+            lines.insert(format!("container {}", self.api(&format!("/containers/{id}/json"))));
+        }
+        State(lines)
+    }
+
+    /// What the kernel and the disk hold, whether or not an agent runs: links, addresses, routes, listening sockets,
+    /// namespaces, containers' directories, processes, mounts, pins, and how full the maps are.
+    #[track_caller]
+    pub fn traces(&self) -> State {
+        let mut lines = BTreeSet::new();
+        let links: BTreeMap<u32, _> = self.links().into_iter().map(|link| (link.index, link)).collect();
+        for link in links.values() {
+            let master = link.master.and_then(|index| links.get(&index)).map_or("", |link| &link.name);
+            lines.insert(format!("link {} {} up={} mtu={} master={master}", link.name, link.kind, link.up, link.mtu));
+        }
+        for (index, address, prefix) in self.addresses() {
+            let interface = links.get(&index).map_or("?", |link| &link.name);
+            lines.insert(format!("address {address}/{prefix} on {interface}"));
+        }
+        lines.extend(self.routes().into_iter().map(|route| format!("route {route}")));
+        lines.extend(self.listeners().into_iter().map(|socket| format!("listening {socket}")));
+        for directory in ["netns", "containers"] {
+            let files = fs::read_dir(self.path(RUN_DIR).join(directory)).into_iter().flatten().flatten();
+            lines.extend(files.map(|file| format!("{directory}/{}", file.file_name().display())));
+        }
+        lines.extend(self.processes().into_iter().map(|process| format!("process {process}")));
+        let mounts = fs::read_to_string(self.path("/proc/1/mounts")).unwrap_or_default();
+        let ours = mounts.lines().filter_map(|mount| mount.split(' ').nth(1)).filter(|path| path.starts_with(RUN_DIR));
+        lines.extend(ours.map(|path| format!("mount {path}")));
+        let pins = self.path(RUN_DIR).join("bpf");
+        // The file system's own listings of all maps and programs of the machine are no pins.
+        for pin in files_below(&pins).into_iter().filter(|pin| pin.extension().is_none_or(|end| end != "debug")) {
+            let name = pin.strip_prefix(&pins).unwrap_or(&pin).display().to_string();
+            match bpf::entries(&pin) {
+                Ok(Some(entries)) if !COUNTS_PACKETS.iter().any(|word| name.to_lowercase().contains(word)) => {
+                    lines.insert(format!("pin {name}: {entries} entries"));
+                }
+                Ok(_) => _ = lines.insert(format!("pin {name}")),
+                Err(error) => panic!("cannot look into the pin {name}: {error}"),
+            }
+        }
+        State(lines)
+    }
+
+    /// How many entries the pinned map of this name holds.
+    #[track_caller]
+    pub fn map_entries(&self, map: &str) -> usize {
+        let pins = files_below(&self.path(RUN_DIR).join("bpf"));
+        let pin = pins.iter().find(|pin| pin.file_name().is_some_and(|name| name.eq_ignore_ascii_case(map)));
+        let pin = pin
+            .ok_or(&pins)
+            .map_err(|pins| format!("{pins:?}"))
+            .or_fail(format_args!("find the map {map} among the pins"));
+        bpf::entries(pin).map(Option::unwrap_or_default).or_fail(format_args!("look into the map {map}"))
+    }
+
+    /// Local addresses that take connections or datagrams, from `/proc/net`.
+    fn listeners(&self) -> Vec<String> {
+        let lists = [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")].map(|(file, listening)| {
+            let sockets = self.proc_net(file).unwrap_or_default();
+            let local = sockets.lines().skip(1).filter_map(|line| {
+                let mut fields = line.split_whitespace().skip(1);
+                let (local, _, state) = (fields.next()?, fields.next()?, fields.next()?);
+                (state == listening).then(|| format!("{file} {local}"))
+            });
+            local.collect::<Vec<_>>()
+        });
+        lists.concat()
+    }
+
+    /// The command lines of all processes of this machine that were started by the product or by a container.
+    pub fn processes(&self) -> Vec<String> {
+        let processes = fs::read_dir(self.path("/proc")).into_iter().flatten().flatten();
+        let lines = processes.filter_map(|process| {
+            process.file_name().to_str()?.parse::<u32>().ok().filter(|pid| *pid != 1)?;
+            let line = fs::read_to_string(process.path().join("cmdline")).ok()?;
+            // A process that has ended, but not been waited for, has an empty one.
+            let line = line.trim_end_matches('\0').replace('\0', " ");
+            (!line.is_empty()).then_some(line)
+        });
+        lines.collect()
+    }
+}
+
+impl State {
+    /// Demands that nothing is different from `before`.
+    #[track_caller]
+    pub fn assert_same_as(&self, before: &State) {
+        let gone = before.0.difference(&self.0).map(|line| format!("- {line}\n"));
+        let new = self.0.difference(&before.0).map(|line| format!("+ {line}\n"));
+        let difference: String = gone.chain(new).collect();
+        assert!(difference.is_empty(), "the host has changed:\n{difference}");
+    }
+
+    /// The lines that begin with this.
+    pub fn lines(&self, beginning: &str) -> Vec<&str> {
+        self.0.iter().map(String::as_str).filter(|line| line.starts_with(beginning)).collect()
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files.extend(files_below(&entry.path())),
+            _ => files.push(entry.path()),
+        }
+    }
+    files
+}

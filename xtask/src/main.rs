@@ -1,0 +1,50 @@
+//! `cargo xtask`: everything a developer does with Spandrel beside editing it. Each subcommand is one module; this file
+//! is only their command line. Nothing here is part of the product.
+
+mod build;
+mod privilege;
+mod progress;
+mod run;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Build, run and test Spandrel.
+///
+/// Start with `cargo xtask build`. All output goes below cargo's target folder (CARGO_TARGET_DIR is respected);
+/// nothing is installed on the system.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Build(build::BuildArgs),
+    Run(run::RunArgs),
+    Test(test::TestArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = Workspace::locate().and_then(|workspace| match cli.command {
+        Command::Build(args) => build::run(&workspace, &args),
+        Command::Run(args) => run::run(&workspace, &args),
+        Command::Test(args) => test::run(&workspace, &args),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
