@@ -6,6 +6,7 @@
 #![no_std]
 // For the one atomic addition that the target knows; see `flow::add_to_count`.
 #![feature(asm_experimental_arch)]
+#![allow(clippy::needless_borrows_for_generic_args, reason = "keys and values by value would be copied to the stack")]
 #![no_main]
 
 mod admit;

@@ -36,7 +36,7 @@ impl Hop for V4 {
     #[inline(always)]
     fn next_hop(params: &Params) -> Option<Self> {
         // SAFETY: the helper wrote this member of the union if it left the family as it was.
-        (params.family == Self::FAMILY).then(|| Self(unsafe { params.__bindgen_anon_4.ipv4_dst }))
+        if params.family == Self::FAMILY { Some(Self(unsafe { params.__bindgen_anon_4.ipv4_dst })) } else { None }
     }
 
     #[inline(always)]
@@ -55,7 +55,7 @@ impl Hop for V6 {
     #[inline(always)]
     fn next_hop(params: &Params) -> Option<Self> {
         // SAFETY: as for IPv4.
-        (params.family == Self::FAMILY).then(|| Self(unsafe { params.__bindgen_anon_4.ipv6_dst }))
+        if params.family == Self::FAMILY { Some(Self(unsafe { params.__bindgen_anon_4.ipv6_dst })) } else { None }
     }
 
     #[inline(always)]

@@ -12,7 +12,8 @@ use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connectio
 
 use crate::fail::OrFail;
 use crate::family::Family;
-use crate::net::Net;
+use crate::net::{Net, PATIENCE};
+use crate::process::within;
 
 /// The priority of a default route, unless there is more than one: 0 would be taken for 1024 in IPv6.
 const PRIORITY: u32 = 100;
@@ -96,11 +97,25 @@ impl Net {
         other.set_up(other_name);
     }
 
-    /// Gives an interface an address, at once usable.
+    /// Gives an interface an address, and waits until it can be used.
     #[track_caller]
     pub fn add_address(&self, interface: &str, address: IpAddr, prefix: u8) {
         let index = self.link(interface).index;
         self.netlink("add an address", async |handle| handle.address().add(index, address, prefix).execute().await);
+        // The kernel takes an IPv6 address into its routes a moment later.
+        let used = || self.is_local(address).then_some(());
+        within(PATIENCE, used).ok_or("it is not used").or_fail(format_args!("add {address} to {}", self.name()));
+    }
+
+    /// Whether packets for this address stay here.
+    fn is_local(&self, address: IpAddr) -> bool {
+        let is_destination = |attribute: &RouteAttribute| match attribute {
+            RouteAttribute::Destination(destination) => ip(destination) == Some(address),
+            _ => false,
+        };
+        let local = |route: &RouteMessage| route.header.table == libc::RT_TABLE_LOCAL;
+        let routes = self.all_routes(Family::of(address));
+        routes.iter().any(|route| local(route) && route.attributes.iter().any(is_destination))
     }
 
     /// All addresses, as `(interface number, address, prefix length)`.
@@ -137,19 +152,25 @@ impl Net {
         self.netlink("add a route", async |handle| handle.route().add(route).execute().await);
     }
 
-    /// All routes to elsewhere, which is not to the addresses of this namespace itself, each as `destination/prefix via gateway dev number table number`.
+    /// All routes to elsewhere, which is not to the addresses of this namespace itself, each as
+    /// `destination/prefix via gateway dev number table number`.
     #[track_caller]
     pub fn routes(&self) -> Vec<String> {
         let lists = Family::BOTH.map(|family| {
-            let question = match family {
-                Family::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
-                Family::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
-            };
-            let routes = self.netlink("list routes", async |handle| all(handle.route().get(question).execute()).await);
+            let routes = self.all_routes(family);
             let elsewhere = routes.iter().filter(|route| route.header.table != libc::RT_TABLE_LOCAL);
             elsewhere.map(|route| shown_route(family, route)).collect::<Vec<_>>()
         });
         lists.concat()
+    }
+
+    #[track_caller]
+    fn all_routes(&self, family: Family) -> Vec<RouteMessage> {
+        let question = match family {
+            Family::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            Family::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        };
+        self.netlink("list routes", async |handle| all(handle.route().get(question).execute()).await)
     }
 
     /// The MAC address that this namespace holds for a neighbour, if it knows one.

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
-use super::args::agent::{Agent, LogLevel};
+use super::args::agent::{Agent, Attach, LogLevel};
 use super::error::Error;
-use crate::kernel::dataplane::{self, LogLevel as BpfLevel};
+use crate::kernel::dataplane::{self, AttachMode, LogLevel as BpfLevel};
 use crate::{agent, api, model};
 
 /// Threads for clients' requests and for what the kernel tells us; packets never need one.
@@ -28,7 +28,11 @@ pub(super) fn run(command: Agent) -> Outcome {
         run_dir: command.run_dir,
         uplinks: command.uplink,
         teardown: command.teardown,
-        dataplane: dataplane::Options { log_level: bpf_level(command.bpf_log_level), ..Default::default() },
+        dataplane: dataplane::Options {
+            max_flows: command.max_flows,
+            log_level: bpf_level(command.bpf_log_level),
+            attach: attach_mode(command.attach),
+        },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -66,5 +70,13 @@ fn bpf_level(level: LogLevel) -> BpfLevel {
         LogLevel::Info => BpfLevel::Info,
         LogLevel::Debug => BpfLevel::Debug,
         LogLevel::Trace => BpfLevel::Trace,
+    }
+}
+
+fn attach_mode(attach: Attach) -> AttachMode {
+    match attach {
+        Attach::Auto => AttachMode::Auto,
+        Attach::Tcx => AttachMode::Tcx,
+        Attach::Clsact => AttachMode::Clsact,
     }
 }

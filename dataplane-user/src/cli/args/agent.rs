@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::kernel::dataplane::DEFAULT_MAX_FLOWS;
+
 /// `spandrel agent`.
 #[derive(Debug, Args)]
 #[command(
@@ -39,6 +41,23 @@ pub(in crate::cli) struct Agent {
     /// How much the eBPF programs say; anything but `off` slows packets down
     #[arg(long, value_name = "LEVEL", default_value = "off")]
     pub(in crate::cli) bpf_log_level: LogLevel,
+    /// How many flows of each address family fit; counts when the tables are made, about 670 bytes a flow
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_MAX_FLOWS, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
+    pub(in crate::cli) max_flows: u32,
+    /// How the programs are attached to interfaces
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(in crate::cli) attach: Attach,
+}
+
+/// How programs are attached to interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Attach {
+    /// TCX where the kernel has it (6.6), else clsact.
+    Auto,
+    /// TCX links.
+    Tcx,
+    /// Filters of a clsact qdisc.
+    Clsact,
 }
 
 /// How much is said.

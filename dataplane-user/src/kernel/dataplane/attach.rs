@@ -85,7 +85,6 @@ impl Dataplane {
     pub(super) fn detach(&mut self, interface: &str, hooks: &[Hook]) -> Result<(), DataplaneError> {
         for hook in hooks {
             match self.attach {
-                // The filters go with the interface; nothing of ours is detached from one that stays but an uplink.
                 AttachMode::Clsact => detach_clsact(interface, *hook),
                 AttachMode::Auto | AttachMode::Tcx => remove_link(&self.link_pin(hook.program, interface))?,
             }
@@ -131,7 +130,9 @@ impl Dataplane {
             source,
         };
         match tc::qdisc_add_clsact(interface) {
-            Ok(()) | Err(TcError::AlreadyAttached) => {}
+            Ok(()) => {}
+            // The qdisc is there already, ours or somebody else's: filters share it.
+            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(error) => return Err(failed(error.into())),
         }
         let replaced = filter(interface, hook)

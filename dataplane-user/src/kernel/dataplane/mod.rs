@@ -35,7 +35,7 @@ use maps::Maps;
 /// How the data plane is loaded.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many flows of each address family fit; 0 for the default. Only counts when the maps are made: pinned ones stay.
+    /// How many flows of each address family fit. Only counts when the maps are made: pinned ones stay.
     pub max_flows: u32,
     /// What the programs log.
     pub log_level: LogLevel,

@@ -45,22 +45,6 @@ pub enum LogLevel {
     Trace = 5,
 }
 
-impl std::str::FromStr for LogLevel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "off" => Ok(Self::Off),
-            "error" => Ok(Self::Error),
-            "warn" => Ok(Self::Warn),
-            "info" => Ok(Self::Info),
-            "debug" => Ok(Self::Debug),
-            "trace" => Ok(Self::Trace),
-            other => Err(format!("\"{other}\" is no log level: use off, error, warn, info, debug or trace")),
-        }
-    }
-}
-
 /// What the kernel says of a loaded program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProgramInfo {
@@ -106,11 +90,7 @@ pub(super) fn load(root: &Path, options: &Options) -> Result<Ebpf, DataplaneErro
     let mark_host = u8::from(!since(6, 15));
     let level = options.log_level as u8;
     // Two entries make a flow.
-    let entries = match options.max_flows {
-        0 => super::DEFAULT_MAX_FLOWS,
-        flows => flows,
-    }
-    .saturating_mul(2);
+    let entries = options.max_flows.saturating_mul(2);
 
     let mut loader = EbpfLoader::new();
     loader

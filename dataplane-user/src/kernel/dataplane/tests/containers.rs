@@ -10,7 +10,7 @@ fn row_1_a_packet_to_a_neighbour_is_redirected_unchanged() {
                 [Payload::Tcp(4000, 80, ACK), Payload::Udp(4000, 53), Payload::Echo(7, true), Payload::Other(ESP)]
             {
                 let frame = Packet::new(A, family.a(), family.b(), payload).frame();
-                let run = bench.from_container(A, &frame);
+                let run = bench.sends(A, &frame);
                 assert_eq!((run.verdict, run.frame), (REDIRECT, frame), "{family:?} {payload:?}");
             }
         }
@@ -50,7 +50,7 @@ fn row_3_the_host_takes_what_is_for_the_host() {
         for family in FAMILIES {
             for to in [family.gateway(), family.host()] {
                 let frame = Packet::new(A, family.a(), to, Payload::Tcp(4000, 22, SYN)).frame();
-                let run = bench.from_container(A, &frame);
+                let run = bench.sends(A, &frame);
                 assert_eq!((run.verdict, run.frame), (NEXT, frame), "{to}");
             }
         }
@@ -67,7 +67,7 @@ fn row_17_lies_about_the_source_die() {
             for source in [family.b(), family.c(), family.gateway(), family.outside(), family.any()] {
                 bench.dies(A, &Packet { source, ..honest }.frame(), DropReason::SpoofedSource);
             }
-            assert_eq!(bench.from_container(A, &honest.frame()).verdict, REDIRECT, "the control");
+            assert_eq!(bench.sends(A, &honest.frame()).verdict, REDIRECT, "the control");
         }
     });
 }
@@ -82,8 +82,8 @@ fn an_internal_network_has_no_outside() {
             let probe = |to| Packet::new(A, family.a(), to, Payload::Tcp(4000, 22, SYN)).frame();
             bench.dies(A, &probe(family.outside()), DropReason::InternalNetwork);
             bench.dies(A, &probe(family.host()), DropReason::InternalNetwork);
-            assert_eq!(bench.from_container(A, &probe(family.gateway())).verdict, NEXT);
-            assert_eq!(bench.from_container(A, &probe(family.b())).verdict, REDIRECT);
+            assert_eq!(bench.sends(A, &probe(family.gateway())).verdict, NEXT);
+            assert_eq!(bench.sends(A, &probe(family.b())).verdict, REDIRECT);
         }
     });
 }

@@ -28,13 +28,13 @@ fn row_14_a_container_is_masqueraded_there_and_back() {
         for family in FAMILIES {
             for (request, reply) in EXCHANGES {
                 let sent = Packet::new(A, family.a(), family.outside(), request);
-                let out = bench.from_container(A, &sent.frame());
+                let out = bench.sends(A, &sent.frame());
                 assert_eq!(out.verdict, REDIRECT, "{family:?} {request:?}");
                 let seen = read(&out.frame);
                 assert_eq!((seen.source, seen.destination, seen.ttl), (family.host(), family.outside(), 63));
                 assert_eq!(seen.payload, request, "the container's own port is kept while it is free");
 
-                let back = bench.from_uplink(&answer(&seen, reply).frame());
+                let back = bench.arrives(&answer(&seen, reply).frame());
                 assert_eq!(back.verdict, REDIRECT, "{family:?} {reply:?}");
                 let got = read(&back.frame);
                 assert_eq!((got.source, got.destination, got.ttl), (family.outside(), family.a(), 59));
@@ -51,7 +51,7 @@ fn a_port_outside_of_the_pool_is_replaced_by_one_that_does_not_depend_on_the_des
         for family in FAMILIES {
             let port = |bench: &mut Bench, to: u16| {
                 let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(40_000, to));
-                match read(&bench.from_container(A, &sent.frame()).frame).payload {
+                match read(&bench.sends(A, &sent.frame()).frame).payload {
                     Payload::Udp(port, _) => port,
                     other => panic!("{other:?}"),
                 }
@@ -70,9 +70,9 @@ fn two_containers_with_one_port_get_two() {
             let mut ports = Vec::new();
             for (slot, source) in [(A, family.a()), (B, family.b())] {
                 let sent = Packet::new(slot, source, family.outside(), Payload::Udp(20_000, 53));
-                let out = bench.from_container(slot, &sent.frame());
+                let out = bench.sends(slot, &sent.frame());
                 let seen = read(&out.frame);
-                let back = read(&bench.from_uplink(&answer(&seen, Payload::Udp(53, 0)).frame()).frame);
+                let back = read(&bench.arrives(&answer(&seen, Payload::Udp(53, 0)).frame()).frame);
                 assert_eq!((back.destination, back.payload), (source, Payload::Udp(53, 20_000)));
                 ports.push(seen.payload);
             }
@@ -87,7 +87,7 @@ fn a_published_port_is_never_given_out() {
         for family in FAMILIES {
             bench.dataplane.publish(&[Bench::port(family, 20_000, 80)]).unwrap();
             let sent = Packet::new(B, family.b(), family.outside(), Payload::Tcp(20_000, 443, SYN));
-            let seen = read(&bench.from_container(B, &sent.frame()).frame);
+            let seen = read(&bench.sends(B, &sent.frame()).frame);
             assert!(!matches!(seen.payload, Payload::Tcp(20_000, ..)), "{:?}", seen.payload);
         }
     });
@@ -100,7 +100,7 @@ fn a_port_of_the_hosts_own_socket_is_never_given_out() {
             let held = std::net::UdpSocket::bind((family.host(), 0)).unwrap();
             let listener = std::net::TcpListener::bind((family.any(), 20_000)).unwrap();
             let probe = |payload| Packet::new(A, family.a(), family.outside(), payload).frame();
-            let tcp = read(&bench.from_container(A, &probe(Payload::Tcp(20_000, 443, SYN))).frame);
+            let tcp = read(&bench.sends(A, &probe(Payload::Tcp(20_000, 443, SYN))).frame);
             assert!(!matches!(tcp.payload, Payload::Tcp(20_000, ..)), "{:?}", tcp.payload);
             drop((held, listener));
         }
@@ -113,7 +113,7 @@ fn row_9_a_published_port_keeps_the_clients_address() {
         for family in FAMILIES {
             bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
             let syn = Packet::outside(family.outside(), family.host(), Payload::Tcp(5000, 8080, SYN));
-            let run = bench.from_uplink(&syn.frame());
+            let run = bench.arrives(&syn.frame());
             assert_eq!(run.verdict, REDIRECT, "{family:?}");
             let got = read(&run.frame);
             assert_eq!((got.source, got.destination, got.ttl), (family.outside(), family.a(), 59));
@@ -121,14 +121,14 @@ fn row_9_a_published_port_keeps_the_clients_address() {
             assert_eq!(got.macs, (bridge_mac(1), mac(A)));
 
             let reply = Packet::new(A, family.a(), family.outside(), Payload::Tcp(80, 5000, SYN | ACK));
-            let run = bench.from_container(A, &reply.frame());
+            let run = bench.sends(A, &reply.frame());
             assert_eq!(run.verdict, REDIRECT, "{family:?}");
             let seen = read(&run.frame);
             assert_eq!((seen.source, seen.payload), (family.host(), Payload::Tcp(8080, 5000, SYN | ACK)));
 
             bench.dataplane.unpublish(&[Bench::port(family, 8080, 80)]).unwrap();
             let other = Packet::outside(family.outside(), family.host(), Payload::Tcp(5001, 8080, SYN));
-            assert_eq!(bench.from_uplink(&other.frame()).verdict, NEXT, "closed: the host's own business");
+            assert_eq!(bench.arrives(&other.frame()).verdict, NEXT, "closed: the host's own business");
         }
     });
 }
@@ -140,12 +140,12 @@ fn rows_4_and_5_a_published_port_is_reached_from_containers() {
             bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
             for (slot, source) in [(C, family.c()), (B, family.b())] {
                 let syn = Packet::new(slot, source, family.host(), Payload::Tcp(5000, 8080, SYN));
-                let run = bench.from_container(slot, &syn.frame());
+                let run = bench.sends(slot, &syn.frame());
                 assert_eq!(run.verdict, REDIRECT, "{source}");
                 let got = read(&run.frame);
                 assert_eq!((got.source, got.destination), (source, family.a()), "the client's own address");
                 let reply = Packet::new(A, family.a(), source, Payload::Tcp(80, 5000, SYN | ACK));
-                let run = bench.from_container(A, &reply.frame());
+                let run = bench.sends(A, &reply.frame());
                 assert_eq!(run.verdict, REDIRECT, "{source}");
                 let got = read(&run.frame);
                 assert_eq!((got.source, got.payload), (family.host(), Payload::Tcp(8080, 5000, SYN | ACK)));
@@ -153,10 +153,10 @@ fn rows_4_and_5_a_published_port_is_reached_from_containers() {
             }
             // Itself: it sees the gateway, or it would answer to itself.
             let syn = Packet::new(A, family.a(), family.host(), Payload::Tcp(5001, 8080, SYN));
-            let got = read(&bench.from_container(A, &syn.frame()).frame);
+            let got = read(&bench.sends(A, &syn.frame()).frame);
             assert_eq!((got.source, got.destination), (family.gateway(), family.a()));
             let reply = Packet::new(A, family.a(), family.gateway(), Payload::Tcp(80, 5001, SYN | ACK));
-            let got = read(&bench.from_container(A, &reply.frame()).frame);
+            let got = read(&bench.sends(A, &reply.frame()).frame);
             assert_eq!((got.source, got.destination), (family.host(), family.a()));
         }
     });
@@ -169,7 +169,7 @@ fn row_11_a_containers_address_is_closed_to_the_outside() {
             for payload in [Payload::Tcp(5000, 80, SYN), Payload::Udp(5000, 80), Payload::Echo(1, true)] {
                 let before = bench.drops(0, DropReason::DirectAccess);
                 let frame = Packet::outside(family.outside(), family.a(), payload).frame();
-                assert_eq!(bench.from_uplink(&frame).verdict, SHOT);
+                assert_eq!(bench.arrives(&frame).verdict, SHOT);
                 assert_eq!(bench.drops(0, DropReason::DirectAccess), before + 1);
             }
         }
@@ -187,7 +187,7 @@ fn what_is_not_ours_is_left_alone() {
                 (family.outside(), Payload::Tcp(1, 2, ACK)),
             ] {
                 let frame = Packet::outside(family.outside(), to, payload).frame();
-                let run = bench.from_uplink(&frame);
+                let run = bench.arrives(&frame);
                 assert_eq!((run.verdict, run.frame), (NEXT, frame), "{payload:?}");
             }
         }
@@ -214,11 +214,11 @@ fn time_to_live_ends_at_the_host() {
         for family in FAMILIES {
             let syn = Packet::new(A, family.a(), family.outside(), Payload::Tcp(20_000, 443, SYN));
             let frame = syn.ttl(1).frame();
-            let run = bench.from_container(A, &frame);
+            let run = bench.sends(A, &frame);
             assert_eq!((run.verdict, run.frame), (NEXT, frame), "the stack says Time Exceeded");
-            assert_eq!(bench.from_container(A, &syn.ttl(2).frame()).verdict, REDIRECT);
+            assert_eq!(bench.sends(A, &syn.ttl(2).frame()).verdict, REDIRECT);
             let established = Packet { payload: Payload::Tcp(20_000, 443, ACK), ..syn }.ttl(1).frame();
-            let run = bench.from_container(A, &established);
+            let run = bench.sends(A, &established);
             assert_eq!((run.verdict, run.frame), (NEXT, established), "on an open flow too");
         }
     });
@@ -227,7 +227,7 @@ fn time_to_live_ends_at_the_host() {
 /// Opens a UDP flow of A's; returns the answer that it waits for.
 fn open(bench: &mut Bench, family: Family) -> Vec<u8> {
     let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
-    let seen = read(&bench.from_container(A, &sent.frame()).frame);
+    let seen = read(&bench.sends(A, &sent.frame()).frame);
     answer(&seen, Payload::Udp(53, 0)).frame()
 }
 
@@ -236,12 +236,12 @@ fn the_end_of_an_endpoint_ends_its_flows() {
     Host::new().run(|bench| {
         for family in FAMILIES {
             let reply = open(bench, family);
-            assert_eq!(bench.from_uplink(&reply).verdict, REDIRECT, "the control");
+            assert_eq!(bench.arrives(&reply).verdict, REDIRECT, "the control");
             bench.dataplane.remove_endpoint(A).unwrap();
-            assert_eq!(bench.from_uplink(&reply).verdict, NEXT);
+            assert_eq!(bench.arrives(&reply).verdict, NEXT);
             let config = bench.endpoint(A);
             bench.dataplane.set_endpoint(&config).unwrap();
-            assert_eq!(bench.from_uplink(&reply).verdict, NEXT, "the next one in its slot does not inherit");
+            assert_eq!(bench.arrives(&reply).verdict, NEXT, "the next one in its slot does not inherit");
         }
     });
 }
@@ -256,7 +256,7 @@ fn setting_an_endpoint_again_keeps_its_flows() {
             let network = bench.network(1);
             let endpoints = [bench.endpoint(A), bench.endpoint(B)];
             bench.dataplane.set_network(&network, &endpoints).unwrap();
-            assert_eq!(bench.from_uplink(&reply).verdict, REDIRECT);
+            assert_eq!(bench.arrives(&reply).verdict, REDIRECT);
         }
     });
 }
@@ -282,7 +282,7 @@ fn garbage_is_collected_and_nothing_else() {
             let reply = open(bench, family);
             let report = bench.dataplane.collect_garbage().unwrap();
             assert_eq!((report.flows, report.deleted), (1, 0), "{family:?}: a live flow stays");
-            assert_eq!(bench.from_uplink(&reply).verdict, REDIRECT);
+            assert_eq!(bench.arrives(&reply).verdict, REDIRECT);
             bench.dataplane.remove_endpoint(A).unwrap();
             let report = bench.dataplane.collect_garbage().unwrap();
             assert_eq!((report.flows, report.deleted), (1, 1), "{family:?}: its endpoint has gone");
@@ -299,12 +299,12 @@ fn a_closed_connection_is_taken_up_by_a_new_syn() {
         for family in FAMILIES {
             let out = |bench: &mut Bench, flags| {
                 let packet = Packet::new(A, family.a(), family.outside(), Payload::Tcp(20_000, 443, flags));
-                bench.from_container(A, &packet.frame())
+                bench.sends(A, &packet.frame())
             };
             let seen = read(&out(bench, SYN).frame);
             for reply in [SYN | ACK, FIN | ACK] {
                 let frame = answer(&seen, Payload::Tcp(443, 0, reply)).frame();
-                assert_eq!(bench.from_uplink(&frame).verdict, REDIRECT);
+                assert_eq!(bench.arrives(&frame).verdict, REDIRECT);
             }
             assert_eq!(out(bench, FIN | ACK).verdict, REDIRECT);
             assert_eq!(read(&out(bench, SYN).frame).payload, seen.payload, "the port is kept");
@@ -322,7 +322,7 @@ fn udp_without_a_checksum_stays_without() {
     Host::new().run(|bench| {
         let mut frame = Packet::new(A, Family::V4.a(), Family::V4.outside(), Payload::Udp(20_000, 53)).frame();
         frame[14 + 20 + 6..14 + 20 + 8].copy_from_slice(&[0, 0]);
-        let run = bench.from_container(A, &frame);
+        let run = bench.sends(A, &frame);
         assert_eq!(run.verdict, REDIRECT);
         assert_eq!(&run.frame[14 + 20 + 6..14 + 20 + 8], &[0, 0]);
         assert_eq!(read(&run.frame).source, Family::V4.host());
@@ -367,10 +367,10 @@ fn row_15_without_masquerade_the_containers_own_address_leaves() {
         bench.dataplane.set_network(&network, &endpoints).unwrap();
         for family in FAMILIES {
             let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
-            let out = bench.from_container(A, &sent.frame());
+            let out = bench.sends(A, &sent.frame());
             let seen = read(&out.frame);
             assert_eq!((out.verdict, seen.source), (REDIRECT, family.a()));
-            let back = bench.from_uplink(&answer(&seen, Payload::Udp(53, 0)).frame());
+            let back = bench.arrives(&answer(&seen, Payload::Udp(53, 0)).frame());
             assert_eq!((back.verdict, read(&back.frame).destination), (REDIRECT, family.a() as IpAddr));
         }
     });

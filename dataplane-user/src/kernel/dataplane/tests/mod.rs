@@ -3,6 +3,7 @@
 //! The host of these tests has two networks, three containers and one uplink (see [`Host`]). Nothing is really sent: a
 //! redirect is only told, which is all that a program does.
 
+mod attaching;
 mod containers;
 mod flows;
 mod neighbors;
@@ -88,26 +89,42 @@ impl Drop for Host {
 
 impl Bench {
     async fn new(bpffs: &Path, netlink: &Netlink) -> Self {
+        Self::with(bpffs, netlink, &Options::default()).await
+    }
+
+    /// Makes the interfaces, then opens the data plane and tells it all.
+    async fn with(bpffs: &Path, netlink: &Netlink, options: &Options) -> Self {
         sysctl::set(&["net", "ipv4", "ip_forward"], "1").unwrap();
         sysctl::set(&["net", "ipv6", "conf", "all", "forwarding"], "1").unwrap();
-        let mut veths = [0; 4];
-        let mut bridges = [0; 3];
         for slot in [A, B, C] {
-            veths[slot as usize] = pair(netlink, &veth_name(slot)).await;
+            pair(netlink, &veth_name(slot)).await;
         }
         // To the programs a bridge is an interface like any other.
         for network in [1, 2] {
-            bridges[usize::from(network)] = pair(netlink, &bridge_name(network)).await;
+            pair(netlink, &bridge_name(network)).await;
         }
-        let uplink = pair(netlink, "up0").await;
+        pair(netlink, "up0").await;
         let link = netlink.link("up0").await.unwrap().unwrap();
         let addresses = ["192.0.2.1/24", "2001:db8::1/64"].map(|address| address.parse().unwrap());
         netlink.set_addresses(&link, &addresses).await.unwrap();
         let gateways = ["192.0.2.254", "2001:db8::ffff"].map(|address| address.parse().unwrap());
         netlink.set_default_routes(&link, &gateways).await.unwrap();
+        Self::again(bpffs, netlink, options).await
+    }
 
-        let mut bench =
-            Self { dataplane: Dataplane::open(bpffs, &Options::default()).unwrap(), veths, bridges, uplink };
+    /// Opens the data plane and tells it all, as an agent does when it starts.
+    async fn again(bpffs: &Path, netlink: &Netlink, options: &Options) -> Self {
+        let mut veths = [0; 4];
+        let mut bridges = [0; 3];
+        let index = async |name: &str| netlink.link(name).await.unwrap().unwrap().ifindex;
+        for slot in [A, B, C] {
+            veths[slot as usize] = index(&veth_name(slot)).await;
+        }
+        for network in [1, 2] {
+            bridges[usize::from(network)] = index(&bridge_name(network)).await;
+        }
+        let uplink = index("up0").await;
+        let mut bench = Self { dataplane: Dataplane::open(bpffs, options).unwrap(), veths, bridges, uplink };
         for network in [1, 2] {
             let config = bench.network(network);
             bench.dataplane.set_network(&config, &[]).unwrap();
@@ -172,13 +189,13 @@ impl Bench {
     }
 
     /// A container sends.
-    fn from_container(&mut self, slot: u32, frame: &[u8]) -> ProgramRun {
+    fn sends(&mut self, slot: u32, frame: &[u8]) -> ProgramRun {
         let at = self.veths[slot as usize];
         self.at("from_container", frame, at, at)
     }
 
     /// A packet comes in through the uplink.
-    fn from_uplink(&mut self, frame: &[u8]) -> ProgramRun {
+    fn arrives(&mut self, frame: &[u8]) -> ProgramRun {
         let at = self.uplink;
         self.at("from_uplink", frame, at, at)
     }
@@ -201,7 +218,7 @@ impl Bench {
     /// Asserts that a container's packet dies of `reason`, and is counted.
     fn dies(&mut self, slot: u32, frame: &[u8], reason: DropReason) {
         let before = self.drops(slot, reason);
-        assert_eq!(self.from_container(slot, frame).verdict, SHOT, "{reason:?}");
+        assert_eq!(self.sends(slot, frame).verdict, SHOT, "{reason:?}");
         assert_eq!(self.drops(slot, reason), before + 1, "{reason:?} is counted once");
     }
 }

@@ -19,7 +19,7 @@ fn arp(slot: u32, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
 #[test]
 fn arp_is_answered_for_neighbours() {
     Host::new().run(|bench| {
-        let run = bench.from_container(A, &arp(A, [10, 1, 0, 2], [10, 1, 0, 3]));
+        let run = bench.sends(A, &arp(A, [10, 1, 0, 2], [10, 1, 0, 3]));
         assert_eq!(run.verdict, REDIRECT);
         let mut reply = mac(A).to_vec();
         reply.extend(mac(B));
@@ -37,7 +37,7 @@ fn arp_for_the_gateway_and_for_nobody_goes_to_the_bridge() {
     Host::new().run(|bench| {
         for target in [[10, 1, 0, 1], [10, 1, 0, 99], [10, 2, 0, 2], [10, 1, 0, 2]] {
             let frame = arp(A, [10, 1, 0, 2], target);
-            let run = bench.from_container(A, &frame);
+            let run = bench.sends(A, &frame);
             assert_eq!((run.verdict, run.frame), (NEXT, frame), "{target:?}");
         }
     });
@@ -51,7 +51,7 @@ fn row_17_arp_lies_die() {
         frame[22..28].copy_from_slice(&mac(B));
         bench.dies(A, &frame, DropReason::SpoofedArp);
         // A probe names no sender (RFC 5227).
-        assert_eq!(bench.from_container(A, &arp(A, [0; 4], [10, 1, 0, 2])).verdict, NEXT);
+        assert_eq!(bench.sends(A, &arp(A, [0; 4], [10, 1, 0, 2])).verdict, NEXT);
     });
 }
 
@@ -80,7 +80,7 @@ fn solicitations_are_answered_for_neighbours_by_every_address() {
         for (source, target) in
             [("fd01::2", "fd01::3"), ("fe80::42:ff:fe00:1", "fe80::42:ff:fe00:2"), ("fd01::2", "fe80::42:ff:fe00:2")]
         {
-            let run = bench.from_container(A, &discovery(A, source, SOLICITATION, target, 1, mac(A)));
+            let run = bench.sends(A, &discovery(A, source, SOLICITATION, target, 1, mac(A)));
             assert_eq!(run.verdict, REDIRECT, "{target}");
             assert_eq!((&run.frame[..6], &run.frame[6..12]), (&mac(A)[..], &mac(B)[..]));
             let parsed = etherparse::SlicedPacket::from_ethernet(&run.frame).unwrap();
@@ -106,7 +106,7 @@ fn row_17_neighbour_discovery_lies_die() {
         bench.dies(A, &discovery(A, "fd01::3", SOLICITATION, "fd01::1", 1, mac(A)), DropReason::SpoofedSource);
         for target in ["fd01::2", "fe80::42:ff:fe00:1"] {
             let own = discovery(A, "fd01::2", ADVERTISEMENT, target, 2, mac(A));
-            assert_eq!(bench.from_container(A, &own).verdict, NEXT, "its own address is no lie");
+            assert_eq!(bench.sends(A, &own).verdict, NEXT, "its own address is no lie");
         }
     });
 }
@@ -116,7 +116,7 @@ fn solicitations_for_the_gateway_go_to_the_bridge() {
     Host::new().run(|bench| {
         for target in ["fd01::1", "fd01::99", "fd02::2"] {
             let frame = discovery(A, "fd01::2", SOLICITATION, target, 1, mac(A));
-            let run = bench.from_container(A, &frame);
+            let run = bench.sends(A, &frame);
             assert_eq!((run.verdict, run.frame), (NEXT, frame), "{target}");
         }
     });
@@ -128,6 +128,6 @@ fn announcements_pass() {
     Host::new().run(|bench| {
         let own = Ipv4Addr::new(10, 1, 0, 2).octets();
         let frame = arp(A, own, own);
-        assert_eq!(bench.from_container(A, &frame).verdict, NEXT);
+        assert_eq!(bench.sends(A, &frame).verdict, NEXT);
     });
 }

@@ -28,7 +28,7 @@ fn row_11_what_the_host_forwards_is_let_in_only_with_a_flow() {
             // The same packet, once its flow is there: the slow path of a published port.
             bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
             let syn = Packet::outside(family.outside(), family.host(), Payload::Tcp(5000, 8080, SYN)).ttl(1);
-            let run = bench.from_uplink(&syn.frame());
+            let run = bench.arrives(&syn.frame());
             assert_eq!(run.verdict, NEXT, "its time to live ends here: translated, and left to the stack");
             assert_eq!((read(&run.frame).destination, read(&run.frame).ttl), (family.a(), 1));
             assert_eq!(bench.at("to_bridge", &run.frame, bridge, uplink).verdict, NEXT);

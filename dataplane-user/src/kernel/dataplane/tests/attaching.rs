@@ -1,0 +1,114 @@
+//! Programs on interfaces: attached once, replaced in place, gone with what they served; by TCX and by clsact.
+
+use futures_util::TryStreamExt as _;
+
+use super::*;
+
+const MODES: [AttachMode; 2] = [AttachMode::Tcx, AttachMode::Clsact];
+
+/// How many programs of ours run at an interface, both directions.
+async fn programs_at(netlink: &Netlink, name: &str, mode: AttachMode) -> usize {
+    if mode == AttachMode::Clsact {
+        let ifindex = netlink.link(name).await.unwrap().unwrap().ifindex.cast_signed();
+        let mut filters = netlink.handle.traffic_filter(ifindex);
+        // The kernel lists a classifier's head as well as its filters; only a filter has a handle.
+        let count = async |request: rtnetlink::TrafficFilterGetRequest| {
+            let filters: Vec<_> = request.execute().try_collect().await.unwrap_or_default();
+            filters.iter().filter(|filter| u32::from(filter.header.handle) != 0).count()
+        };
+        return count(filters.get().ingress()).await + count(filters.get().egress()).await;
+    }
+    [aya::programs::TcAttachType::Ingress, aya::programs::TcAttachType::Egress]
+        .into_iter()
+        .map(|direction| aya::programs::SchedClassifier::query_tcx(name, direction).unwrap().1.len())
+        .sum()
+}
+
+#[test]
+fn programs_are_attached_once_and_outlive_the_agent() {
+    for mode in MODES {
+        let host = Host::new();
+        let options = Options { attach: mode, ..Options::default() };
+        host.inside(async |netlink| {
+            drop(Bench::with(&host.bpffs(), &netlink, &options).await);
+            for interface in ["veth1", "br1", "up0"] {
+                assert_eq!(programs_at(&netlink, interface, mode).await, 2, "{mode:?}: {interface}, nobody there");
+            }
+        });
+        host.inside(async |netlink| {
+            let mut bench = Bench::again(&host.bpffs(), &netlink, &options).await;
+            for interface in ["veth1", "br1", "up0"] {
+                assert_eq!(programs_at(&netlink, interface, mode).await, 2, "{mode:?}: {interface}, after a restart");
+            }
+            bench.dataplane.remove_endpoint(A).unwrap();
+            bench.dataplane.remove_network(2).unwrap();
+            bench.dataplane.set_uplinks(&[]).unwrap();
+            for interface in ["veth1", "br2", "up0"] {
+                assert_eq!(programs_at(&netlink, interface, mode).await, 0, "{mode:?}: {interface}, removed");
+            }
+            assert_eq!(programs_at(&netlink, "veth2", mode).await, 2, "{mode:?}: the others stay");
+            let config = bench.endpoint(A);
+            bench.dataplane.set_endpoint(&config).unwrap();
+            assert_eq!(programs_at(&netlink, "veth1", mode).await, 2, "{mode:?}: back again at once");
+        });
+    }
+}
+
+#[test]
+fn an_interface_that_was_made_anew_is_attached_anew() {
+    let host = Host::new();
+    host.inside(async |netlink| {
+        let mut bench = Bench::new(&host.bpffs(), &netlink).await;
+        netlink.delete_link("veth1").await.unwrap();
+        bench.veths[A as usize] = pair(&netlink, "veth1").await;
+        let config = bench.endpoint(A);
+        bench.dataplane.set_endpoint(&config).unwrap();
+        assert_eq!(programs_at(&netlink, "veth1", AttachMode::Tcx).await, 2);
+    });
+}
+
+#[test]
+fn what_is_not_named_after_a_restart_is_forgotten() {
+    let host = Host::new();
+    host.inside(async |netlink| {
+        let mut bench = Bench::new(&host.bpffs(), &netlink).await;
+        let keep = Bench::port(Family::V4, 8080, 80);
+        bench.dataplane.publish(&[keep, Bench::port(Family::V4, 8081, 81)]).unwrap();
+        bench.dataplane.retain(&[1].into(), &[A].into(), &[keep]).unwrap();
+        for (interface, programs) in [("veth1", 2), ("veth2", 0), ("veth3", 0), ("br1", 2), ("br2", 0), ("up0", 2)] {
+            assert_eq!(programs_at(&netlink, interface, AttachMode::Tcx).await, programs, "{interface}");
+        }
+        assert_eq!(bench.dataplane.maps.published.keys().count(), 1);
+        assert_eq!(bench.dataplane.maps.interfaces.keys().count(), 2);
+    });
+}
+
+#[test]
+fn removing_all_leaves_no_program_and_no_pin() {
+    let host = Host::new();
+    host.inside(async |netlink| {
+        let bench = Bench::new(&host.bpffs(), &netlink).await;
+        bench.dataplane.remove_all().unwrap();
+        for interface in ["veth1", "br1", "up0"] {
+            assert_eq!(programs_at(&netlink, interface, AttachMode::Tcx).await, 0, "{interface}");
+        }
+        // A bpffs has files of its own for debugging.
+        let pins = std::fs::read_dir(host.bpffs()).unwrap().flatten();
+        let pins: Vec<_> = pins.filter(|entry| entry.file_type().unwrap().is_dir()).collect();
+        assert!(pins.is_empty(), "{pins:?}");
+    });
+}
+
+#[test]
+fn a_pinned_map_of_another_shape_is_refused() {
+    let host = Host::new();
+    host.inside(async |_| {
+        let maps = host.bpffs().join(format!("v{}/maps", layout::VERSION));
+        std::fs::create_dir_all(&maps).unwrap();
+        let stranger = aya::maps::HashMap::<_, u32, u32>::create(8, 0).unwrap();
+        stranger.pin(maps.join("PUBLISHED")).unwrap();
+        let error = Dataplane::open(&host.bpffs(), &Options::default()).err().unwrap();
+        assert!(matches!(error, DataplaneError::Shape { .. }), "{error}");
+        assert!(error.to_string().contains("PUBLISHED has type Hash, 4-byte keys and 4-byte values"), "{error}");
+    });
+}

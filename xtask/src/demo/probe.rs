@@ -1,0 +1,108 @@
+//! `xtask probe`: the few network programs that the demo needs, for machines that have neither `ping` nor `curl`.
+
+use std::fmt::Display;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use spandrel_tests::Net;
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A small network program
+#[derive(Args)]
+pub(crate) struct ProbeArgs {
+    #[command(subcommand)]
+    probe: Probe,
+}
+
+#[derive(Subcommand)]
+enum Probe {
+    /// Send one ICMP echo request and wait for the reply
+    Ping {
+        /// Whom to ask
+        address: IpAddr,
+    },
+    /// Serve HTTP: tell each client its address
+    Serve {
+        /// The port to listen on
+        port: u16,
+    },
+    /// Fetch a page by HTTP and print it
+    Get {
+        /// The server, as in 127.0.0.1:80
+        #[arg(value_name = "HOST:PORT")]
+        server: String,
+    },
+}
+
+/// Runs the program that was asked for.
+pub(crate) fn run(args: &ProbeArgs) -> Result<()> {
+    match &args.probe {
+        Probe::Ping { address } => ping(*address),
+        Probe::Serve { port } => serve(*port),
+        Probe::Get { server } => get(server),
+    }
+}
+
+fn ping(address: IpAddr) -> Result<()> {
+    let here = Net::open("here", Path::new("/proc/self/ns/net")).context("cannot open this network namespace")?;
+    match here.briefly().ping(address) {
+        Ok(time) => println!("reply from {address} in {:.2} ms", time.as_secs_f64() * 1000.0),
+        Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+            bail!("no reply from {address}")
+        }
+        Err(error) => bail!("{address} is unreachable: {error}"),
+    }
+    Ok(())
+}
+
+fn serve(port: u16) -> Result<()> {
+    // Both families: IPv4 clients come as mapped addresses.
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).with_context(|| format!("cannot serve port {port}"))?;
+    for client in listener.incoming() {
+        let client = client.context("cannot accept a client")?;
+        // A client that breaks off is the client's affair.
+        thread::spawn(move || _ = answer(client));
+    }
+    Ok(())
+}
+
+fn answer(mut client: TcpStream) -> io::Result<()> {
+    client.set_read_timeout(Some(PATIENCE))?;
+    for line in BufReader::new(client.try_clone()?).lines() {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let host = nix::unistd::gethostname()?;
+    let page = format!("this is {}, you are {}\n", host.display(), client.peer_addr()?.ip().to_canonical());
+    write!(client, "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{page}", page.len())
+}
+
+fn get(server: &str) -> Result<()> {
+    let failed = |error: &dyn Display| format!("cannot reach {server}: {error}");
+    let addresses = server.to_socket_addrs().map_err(|error| anyhow::anyhow!(failed(&error)))?;
+    let mut result = Err(anyhow::anyhow!(failed(&"it has no address")));
+    for address in addresses {
+        result = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| anyhow::anyhow!(failed(&error)));
+        if result.is_ok() {
+            break;
+        }
+    }
+    let mut stream = result?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET / HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).with_context(|| format!("{server} gives no whole answer"))?;
+    match response.split_once("\r\n\r\n") {
+        Some((head, page)) if head.starts_with("HTTP/1.0 200") => print!("{page}"),
+        _ => bail!("{server} does not answer in HTTP"),
+    }
+    Ok(())
+}
