@@ -72,8 +72,8 @@ pub fn from_container<A: IpHeader, W: World<A>>(
     packet: &Packet<A>,
 ) -> Verdict {
     let destination = packet.tuple.destination;
-    // Never routed: at most for the host itself.
-    if destination.is_link_local() {
+    // Never routed (RFC 4291 §2.5.6): at most for the host itself. IPv4's link-local addresses are, in practice.
+    if A::IS_V6 && destination.is_link_local() {
         return Verdict::Stack;
     }
     let internal = network.has(Network::INTERNAL);

@@ -200,7 +200,7 @@ pub fn follow<A: Flows>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, 
         flow.ifindex = endpoint.ifindex;
     }
     // The kernel's stack says what is wrong with a packet whose time to live ends here or that is too big for the way.
-    let odd = packet.ttl <= 1 || (packet.length > flow.mtu && skb.gso_size() == 0);
+    let odd = packet.ttl <= 1 || packet.wire_length(skb.gso_size()) > u32::from(flow.mtu);
     if odd {
         if target == 0 {
             return Ok(NEXT);

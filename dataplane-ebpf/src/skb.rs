@@ -35,7 +35,7 @@ impl<'a> Skb<'a> {
         unsafe { (*self.0.skb.skb).ingress_ifindex }
     }
 
-    /// Is the packet a batch that will be cut into segments later? Then its length says nothing about the wire.
+    /// Payload bytes of the segments into which the packet will be cut; 0 if it will not.
     #[inline(always)]
     pub fn gso_size(&self) -> u32 {
         // SAFETY: as above.

@@ -16,7 +16,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use nix::unistd::geteuid;
-use spandrel_tests::{Agent, Family, Host, Lab, Machine, Site, State, Uplink, V4, V6};
+use spandrel_tests::{
+    Agent, Family, Host, Lab, Machine, Net, Output, PATIENCE, RUN_DIR, STATE_DIR, Site, State, Uplink, V4, V6, within,
+};
 
 use crate::build;
 use crate::privilege;
@@ -76,11 +78,14 @@ struct Stage {
 fn play(xtask: &Path, spandrel: PathBuf) -> Result<()> {
     let start = Instant::now();
     let mut story = Story::new(PROGRAMS);
-    story.tell("The tutorial, on a host that exists for it alone: a network namespace, and another one as the internet");
-    story.tell("behind its only uplink. Nothing else on this machine is touched.");
+    story.tell(
+        "Steps 1 to 3, 6, 8 and 9 of the tutorial, on a host that exists for it alone: a network namespace, with",
+    );
+    story.tell("another one as the internet behind its only uplink. Nothing else on this machine is touched.");
     let stage = Stage::build(xtask, spandrel, &mut story)?;
     let _names = stage.internet.name_server(Site::far(V4), &Family::BOTH.map(|family| (NAME, Site::far(family))));
     let _server = stage.internet.spawn(story.command("probe serve 80")).context("cannot start the server")?;
+    wait_for(&stage.internet, Site::far(V4), 80);
 
     step_1_networks(&mut story, &stage);
     step_2_containers(&mut story, &stage);
@@ -113,7 +118,7 @@ impl Stage {
         }
         story.title("A bare host");
         story.tell(&format!("{} is its address on the uplink {}.", uplink.host(V4), uplink.name));
-        story.tell("host# spandrel agent &");
+        story.tell(&format!("host# spandrel agent --run-dir {RUN_DIR} --state-dir {STATE_DIR} &"));
         let agent = host.agent();
         story.check("the agent runs, with every program loaded", true);
         let before = host.state();
@@ -165,7 +170,8 @@ fn step_2_containers(story: &mut Story, stage: &Stage) {
     let (a, b) = (stage.address("ubuntuA"), stage.address("ubuntuB"));
     let consecutive = matches!((a, b), (IpAddr::V4(a), IpAddr::V4(b)) if u32::from(b) == u32::from(a) + 1);
     story.check(&format!("ubuntuA has {a}, ubuntuB has the next address, {b}"), consecutive);
-    let fields = ["\"Name\"", "\"MacAddress\"", "\"Gateway\"", "\"IPAddress\"", "\"GlobalIPv6Address\"", "\"IPv6Gateway\""];
+    let fields =
+        ["\"Name\"", "\"MacAddress\"", "\"Gateway\"", "\"IPAddress\"", "\"GlobalIPv6Address\"", "\"IPv6Gateway\""];
     story.run_in_part(&stage.host, "spandrel inspect ubuntuC", &fields);
     let endpoint = stage.host.container("ubuntuC").endpoint("second-bridge");
     let as_told = endpoint["IPAddress"] == "10.0.0.2" && endpoint["Gateway"] == "10.0.0.1";
@@ -179,8 +185,10 @@ fn step_3_isolation(story: &mut Story, stage: &Stage) {
     story.check("ubuntuB reaches ubuntuA, on the same network", reached.code == Some(0));
     for (from, to, address) in [("ubuntuB", "ubuntuC", c), ("ubuntuC", "ubuntuA", a)] {
         let reached = story.run(&stage.host, &format!("spandrel exec {from} {}", ping(address)));
-        let silent = reached.code == Some(1) && !reached.stdout.to_lowercase().contains("unreachable");
-        story.check(&format!("{from} gets no answer from {to}, on another network: silence, no refusal"), silent);
+        story.check(
+            &format!("{from} gets no answer from {to}, on another network: silence, no refusal"),
+            silent(&reached),
+        );
     }
     for (name, address) in [("ubuntuA", a), ("ubuntuB", b), ("ubuntuC", c)] {
         let reached = story.run(&stage.host, &ping(address));
@@ -191,10 +199,16 @@ fn step_3_isolation(story: &mut Story, stage: &Stage) {
     story.check("what was dropped is counted, with its reason", counted > 0);
 }
 
+/// Whether a ping ended without an answer, and without being told that there can be none.
+fn silent(ping: &Output) -> bool {
+    ping.code == Some(1) && ![&ping.stdout, &ping.stderr].iter().any(|text| text.to_lowercase().contains("unreachable"))
+}
+
 fn step_6_published_ports(story: &mut Story, stage: &Stage) {
     story.title("Step 6: published ports");
     let published = "spandrel run -d --name web --network second-bridge -p 8080:80 probe serve 80";
     story.run(&stage.host, published);
+    wait_for(&stage.host, stage.address("web"), 80);
     story.run(&stage.host, "spandrel port web");
     for family in [V4, V6] {
         let (host, client) = (stage.uplink.host(family), stage.uplink.outside(family));
@@ -202,7 +216,9 @@ fn step_6_published_ports(story: &mut Story, stage: &Stage) {
         let seen = answer.code == Some(0) && answer.stdout.contains(&format!("you are {client}"));
         story.check(&format!("from outside, and the container sees the client's own address, {client}"), seen);
     }
-    for (address, from) in [(stage.uplink.host(V4), "its own address"), (V4.loopback(), "loopback"), (V6.loopback(), "::1")] {
+    for (address, from) in
+        [(stage.uplink.host(V4), "its own address"), (V4.loopback(), "loopback"), (V6.loopback(), "::1")]
+    {
         let answer = story.run(&stage.host, &format!("probe get {}", socket(address, 8080)));
         story.check(&format!("from the host, by {from}"), answer.code == Some(0));
     }
@@ -212,6 +228,7 @@ fn step_6_published_ports(story: &mut Story, stage: &Stage) {
 
     story.run(&stage.host, "spandrel run -d --name database --network second-bridge probe serve 5432");
     let database = stage.address("database");
+    wait_for(&stage.host, database, 5432);
     let near = story.run(&stage.host, &format!("spandrel exec ubuntuC probe get {}", socket(database, 5432)));
     let far = story.run(&stage.internet, &format!("probe get {}", socket(stage.uplink.host(V4), 5432)));
     let apart = near.code == Some(0) && far.code == Some(1);
@@ -240,7 +257,10 @@ fn no_packet_filter(story: &mut Story, stage: &Stage) {
     story.title("All of this without a packet filter");
     let tables = stage.host.packet_filters();
     story.tell("The kernel was asked for every table of nftables, iptables, ip6tables and arptables in this host.");
-    story.check(&format!("it has {}", if tables.is_empty() { "none".into() } else { tables.join(", ") }), tables.is_empty());
+    story.check(
+        &format!("it has {}", if tables.is_empty() { "none".into() } else { tables.join(", ") }),
+        tables.is_empty(),
+    );
 }
 
 fn step_9_nothing_is_left(story: &mut Story, stage: &Stage) {
@@ -250,12 +270,21 @@ fn step_9_nothing_is_left(story: &mut Story, stage: &Stage) {
     story.run(&stage.host, "spandrel ps -a");
     story.check("containers and network are removed", removed.code == Some(0) && gone.code == Some(0));
     let after = stage.host.state();
-    for (what, beginning) in
-        [("veth", "link "), ("namespace", "netns/"), ("process", "process "), ("held port", "listening "), ("map entry", "pin ")]
-    {
+    for (what, beginning) in [
+        ("veth", "link "),
+        ("namespace", "netns/"),
+        ("process", "process "),
+        ("held port", "listening "),
+        ("map entry", "pin "),
+    ] {
         story.check(&format!("no {what} is left"), after.lines(beginning) == stage.before.lines(beginning));
     }
     story.check("the host is as it was before the first command", after == stage.before);
+}
+
+/// Waits until a server that has just been started listens. Whether it is reached is for the story to find out.
+fn wait_for(from: &Net, address: IpAddr, port: u16) {
+    within(PATIENCE, || from.tcp_open(address, port).ok());
 }
 
 fn socket(ip: IpAddr, port: u16) -> std::net::SocketAddr {

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything a developer does with Spandrel beside editing it. Each subcommand is one module; this file
 //! is only their command line. Nothing here is part of the product.
 
+mod bench;
 mod build;
 mod privilege;
 mod progress;
@@ -15,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::workspace::Workspace;
 
-/// Build, run and test Spandrel.
+/// Build, run, test and measure Spandrel.
 ///
 /// Start with `cargo xtask build`. All output goes below cargo's target folder (CARGO_TARGET_DIR is respected);
 /// nothing is installed on the system.
@@ -31,6 +32,7 @@ enum Command {
     Build(build::BuildArgs),
     Run(run::RunArgs),
     Test(test::TestArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&workspace, &args),
         Command::Run(args) => run::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
+        Command::Bench(args) => bench::run(&workspace, &args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

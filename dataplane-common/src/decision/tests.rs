@@ -69,6 +69,7 @@ fn packet(to: &str, port: u16, kind: Kind, flags: Flags) -> Packet<V4> {
         ttl: 64,
         unsummed: false,
         length: 40,
+        transport_len: 0,
     }
 }
 
@@ -130,6 +131,12 @@ fn row_14_only_opening_packets_go_out_without_a_flow() {
     ] {
         assert_eq!(container(0, &packet("198.51.100.1", 443, kind, flags)), Verdict::Drop(reason), "{kind:?}");
     }
+}
+
+#[test]
+fn ipv4_link_local_is_routed_like_any_other() {
+    // Clouds answer for their instances' data at 169.254.169.254.
+    assert_eq!(container(0, &syn("169.254.169.254", 80)), Verdict::Route);
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub struct Packet<A> {
     pub unsummed: bool,
     /// Length of the IP packet, bytes.
     pub length: u16,
+    /// Length of the TCP or UDP header, options included, bytes; 0 for other protocols.
+    pub transport_len: u8,
 }
 
 /// What the IP headers of both families tell.
@@ -173,6 +175,7 @@ impl<A: IpHeader> Packet<A> {
             ttl: ip.ttl,
             unsummed: false,
             length: ip.length,
+            transport_len: 0,
         };
         if ip.fragment {
             packet.kind = Kind::Fragment;
@@ -182,6 +185,16 @@ impl<A: IpHeader> Packet<A> {
             return Err(DropReason::Malformed);
         }
         Ok(packet)
+    }
+
+    /// Length of the largest IP packet that this one becomes on the wire: itself, or one of the segments of `gso_size` bytes
+    /// of payload into which it will be cut; 0 if it will not.
+    #[inline(always)]
+    pub fn wire_length(&self, gso_size: u32) -> u32 {
+        match gso_size {
+            0 => u32::from(self.length),
+            payload => A::HEADER_LEN as u32 + u32::from(self.transport_len) + payload,
+        }
     }
 
     /// Reads what the transport header tells; `None` when it is cut short.
@@ -195,6 +208,7 @@ impl<A: IpHeader> Packet<A> {
                 self.tuple.source_port = header.source;
                 self.tuple.destination_port = header.destination;
                 self.flags = tcp::Flags(header.flags);
+                self.transport_len = (header.data_offset >> 4) * 4;
             }
             Protocol::UDP => {
                 let header: transport::Udp = frame.read(Self::TRANSPORT).filter(|_| carries(8))?;
@@ -202,6 +216,7 @@ impl<A: IpHeader> Packet<A> {
                 self.tuple.source_port = header.source;
                 self.tuple.destination_port = header.destination;
                 self.unsummed = header.checksum == Be16::default();
+                self.transport_len = 8;
             }
             protocol if protocol == A::ICMP => {
                 let header: icmp::Icmp = frame.read(Self::TRANSPORT).filter(|_| carries(8))?;
@@ -277,6 +292,7 @@ mod tests {
         assert!(packet.flags.opens());
         assert_eq!((packet.tuple.source_port.get(), packet.tuple.destination_port.get()), (4000, 80));
         assert_eq!((packet.ttl, packet.length), (63, 40));
+        assert_eq!((packet.wire_length(0), packet.wire_length(1460)), (40, 1500));
     }
 
     #[test]

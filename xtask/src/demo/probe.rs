@@ -1,9 +1,9 @@
 //! `xtask probe`: the few network programs that the demo needs, for machines that have neither `ping` nor `curl`.
 
-use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -42,11 +42,18 @@ enum Probe {
 }
 
 /// Runs the program that was asked for.
-pub(crate) fn run(args: &ProbeArgs) -> Result<()> {
-    match &args.probe {
+pub(crate) fn run(args: &ProbeArgs) -> ExitCode {
+    let result = match &args.probe {
         Probe::Ping { address } => ping(*address),
         Probe::Serve { port } => serve(*port),
         Probe::Get { server } => get(server),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("probe: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -64,7 +71,8 @@ fn ping(address: IpAddr) -> Result<()> {
 
 fn serve(port: u16) -> Result<()> {
     // Both families: IPv4 clients come as mapped addresses.
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).with_context(|| format!("cannot serve port {port}"))?;
+    let listener =
+        TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).with_context(|| format!("cannot serve port {port}"))?;
     for client in listener.incoming() {
         let client = client.context("cannot accept a client")?;
         // A client that breaks off is the client's affair.
@@ -86,16 +94,7 @@ fn answer(mut client: TcpStream) -> io::Result<()> {
 }
 
 fn get(server: &str) -> Result<()> {
-    let failed = |error: &dyn Display| format!("cannot reach {server}: {error}");
-    let addresses = server.to_socket_addrs().map_err(|error| anyhow::anyhow!(failed(&error)))?;
-    let mut result = Err(anyhow::anyhow!(failed(&"it has no address")));
-    for address in addresses {
-        result = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| anyhow::anyhow!(failed(&error)));
-        if result.is_ok() {
-            break;
-        }
-    }
-    let mut stream = result?;
+    let mut stream = connect(server).with_context(|| format!("cannot reach {server}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET / HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
     let mut response = String::new();
@@ -105,4 +104,16 @@ fn get(server: &str) -> Result<()> {
         _ => bail!("{server} does not answer in HTTP"),
     }
     Ok(())
+}
+
+/// Tries one address of a server after the other; the last error counts.
+fn connect(server: &str) -> io::Result<TcpStream> {
+    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
+    for address in server.to_socket_addrs()? {
+        result = TcpStream::connect_timeout(&address, PATIENCE);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }

@@ -14,6 +14,8 @@ pub struct RunContext {
     pub ifindex: u32,
     /// Interface through which the packet came into the host; 0 if the host made it.
     pub ingress_ifindex: u32,
+    /// Payload bytes of the segments into which the packet is to be cut; 0 if it is not.
+    pub gso_size: u32,
     /// How often it runs; 0 counts as 1. The same packet each time, as the run before left it.
     pub repeat: u32,
 }
@@ -33,6 +35,7 @@ pub struct ProgramRun {
 mod sk_buff {
     pub(super) const INGRESS_IFINDEX: usize = 36;
     pub(super) const IFINDEX: usize = 40;
+    pub(super) const GSO_SIZE: usize = 176;
     pub(super) const LEN: usize = 192;
 }
 
@@ -52,7 +55,11 @@ impl Dataplane {
         const ROOM: usize = 256;
         let mut out = vec![0; frame.len() + ROOM];
         let mut ctx = [0; sk_buff::LEN];
-        for (at, value) in [(sk_buff::IFINDEX, context.ifindex), (sk_buff::INGRESS_IFINDEX, context.ingress_ifindex)] {
+        for (at, value) in [
+            (sk_buff::IFINDEX, context.ifindex),
+            (sk_buff::INGRESS_IFINDEX, context.ingress_ifindex),
+            (sk_buff::GSO_SIZE, context.gso_size),
+        ] {
             ctx[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
         let result = programs::classifier(&mut self.ebpf, program)?

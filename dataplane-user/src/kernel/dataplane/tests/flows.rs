@@ -224,6 +224,25 @@ fn time_to_live_ends_at_the_host() {
     });
 }
 
+/// A batch of segments is judged by its segments: 65,000 bytes in pieces of 1448 pass, a piece too many bytes long does not.
+#[test]
+fn what_is_too_big_for_the_uplink_is_left_to_the_stack() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let syn = Packet::new(A, family.a(), family.outside(), Payload::Tcp(20_000, 443, SYN));
+            assert_eq!(bench.sends(A, &syn.frame()).verdict, REDIRECT);
+            let frame = Packet { payload: Payload::Tcp(20_000, 443, ACK), ..syn }.frame();
+            let veth = bench.veths[A as usize];
+            let headers = if family == Family::V4 { 40 } else { 60 };
+            for (gso_size, verdict) in [(1500 - headers, REDIRECT), (1501 - headers, NEXT)] {
+                let context = RunContext { ifindex: veth, ingress_ifindex: veth, gso_size, repeat: 1 };
+                let run = bench.dataplane.run_program("from_container", &frame, &context).unwrap();
+                assert_eq!(run.verdict, verdict, "{family:?} {gso_size}");
+            }
+        }
+    });
+}
+
 /// Opens a UDP flow of A's; returns the answer that it waits for.
 fn open(bench: &mut Bench, family: Family) -> Vec<u8> {
     let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
@@ -268,7 +287,7 @@ fn flows_outlive_the_agent() {
     host.inside(async |_| {
         let mut dataplane = Dataplane::open(&host.bpffs(), &Options::default()).unwrap();
         let uplink = nix::net::if_::if_nametoindex("up0").unwrap();
-        let context = RunContext { ifindex: uplink, ingress_ifindex: uplink, repeat: 1 };
+        let context = RunContext { ifindex: uplink, ingress_ifindex: uplink, ..RunContext::default() };
         for reply in replies {
             assert_eq!(dataplane.run_program("from_uplink", &reply, &context).unwrap().verdict, REDIRECT);
         }

@@ -202,7 +202,7 @@ impl Bench {
 
     /// A program sees a frame at an interface, after it came into the host through another.
     fn at(&mut self, program: &'static str, frame: &[u8], ifindex: u32, ingress_ifindex: u32) -> ProgramRun {
-        let context = RunContext { ifindex, ingress_ifindex, repeat: 1 };
+        let context = RunContext { ifindex, ingress_ifindex, ..RunContext::default() };
         self.dataplane.run_program(program, frame, &context).unwrap()
     }
 

@@ -1,0 +1,299 @@
+//! Loads: a client and a server that keep two threads busy, and how much they get done in a second.
+//!
+//! Each end is one thread in its own namespace, bound to one CPU. An end is a step that is repeated until time is up.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg, setsockopt, sockopt};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use spandrel_tests::{Family, Net};
+
+use super::peers::Peer;
+
+/// How long a load runs before it is measured: until buffers and windows have grown.
+const WARM_UP: Duration = Duration::from_millis(150);
+
+/// How long a socket waits before its thread looks whether time is up.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a TCP stream is written and read in.
+const BLOCK: usize = 128 << 10;
+
+/// Content of a datagram.
+const DATAGRAM: usize = 64;
+
+/// Datagrams in one system call.
+const BATCH: usize = 64;
+
+/// Room for datagrams that have not been read yet, so that a receiver that pauses for a moment loses none.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// What is measured between two ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Load {
+    /// One TCP connection that carries as much as it can.
+    TcpStream,
+    /// Small datagrams as fast as they can be sent; those that arrive count.
+    UdpPackets,
+    /// One byte there and one back over an open connection.
+    TcpExchanges,
+    /// A new connection for one byte there and one back.
+    TcpConnections,
+}
+
+/// The CPUs of the two ends where they have one each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cpus {
+    client: usize,
+    server: usize,
+}
+
+/// One end of a load.
+struct End<'p> {
+    net: &'p Net,
+    cpu: usize,
+    step: Step,
+}
+
+/// Does a little work and tells how much of it counts.
+type Step = Box<dyn FnMut() -> io::Result<u64> + Send>;
+
+impl Load {
+    /// All.
+    pub(super) const ALL: [Load; 4] = [Load::TcpStream, Load::UdpPackets, Load::TcpExchanges, Load::TcpConnections];
+
+    /// The name in a table.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Load::TcpStream => "TCP stream, Gbit/s",
+            Load::UdpPackets => "UDP packets of 64 bytes, 1000/s",
+            Load::TcpExchanges => "TCP request/response on one CPU, 1000/s",
+            Load::TcpConnections => "new TCP connections on one CPU, 1000/s",
+        }
+    }
+
+    /// What a count in a second is multiplied by for the table's unit.
+    pub(super) fn scale(self) -> f64 {
+        match self {
+            Load::TcpStream => 8e-9,
+            _ => 1e-3,
+        }
+    }
+
+    /// Runs between two ends for `period` and gives how much was done in a second: bytes, datagrams, exchanges or connections.
+    pub(super) fn measure(self, peer: &Peer, cpus: Cpus, period: Duration) -> Result<f64> {
+        let ends = self
+            .ends(peer, cpus)
+            .with_context(|| format!("cannot set up \"{}\" over {}", self.name(), peer.way.name()))?;
+        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (result, rate) = thread::scope(|scope| {
+            let (stop, done) = (&stop, &done);
+            let threads = ends.map(|end| scope.spawn(move || end.net.run(|| repeat(end.cpu, end.step, stop, done))));
+            thread::sleep(WARM_UP);
+            let (start, before) = (Instant::now(), done.load(Ordering::Relaxed));
+            thread::sleep(period);
+            let (time, after) = (start.elapsed(), done.load(Ordering::Relaxed));
+            stop.store(true, Ordering::Relaxed);
+            let ended = threads.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            (ended.into_iter().collect::<io::Result<()>>(), (after - before) as f64 / time.as_secs_f64())
+        });
+        result.with_context(|| format!("\"{}\" broke off over {}", self.name(), peer.way.name()))?;
+        if rate == 0.0 {
+            bail!("nothing passed in \"{}\" over {}", self.name(), peer.way.name());
+        }
+        Ok(rate)
+    }
+
+    /// Opens the sockets, each in its namespace.
+    fn ends<'p>(self, peer: &'p Peer, cpus: Cpus) -> io::Result<[End<'p>; 2]> {
+        let address = peer.address;
+        let (client, server): (Step, Step) = match self {
+            Load::TcpStream => {
+                let (client, server) = connected(peer)?;
+                (write_blocks(client), read_blocks(server))
+            }
+            Load::UdpPackets => {
+                let receiver = peer.server.run(|| UdpSocket::bind((address, 0)))?;
+                let to = receiver.local_addr()?;
+                let sender = peer.client.run(|| {
+                    let socket = UdpSocket::bind((Family::of(address).any(), 0))?;
+                    socket.connect(to).map(|()| socket)
+                })?;
+                setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+                (send_datagrams(sender), receive_datagrams(receiver))
+            }
+            Load::TcpExchanges => {
+                let (client, server) = connected(peer)?;
+                (ask(client), answer(server))
+            }
+            Load::TcpConnections => {
+                let listener = listen(peer)?;
+                let to = listener.local_addr()?;
+                (open_connections(to), accept_connections(listener))
+            }
+        };
+        // On one CPU, what is done in a second tells how much of a CPU one of them costs, and no idle CPU has to be woken up.
+        let client_cpu = match self {
+            Load::TcpStream | Load::UdpPackets => cpus.client,
+            Load::TcpExchanges | Load::TcpConnections => cpus.server,
+        };
+        Ok([
+            End { net: &peer.client, cpu: client_cpu, step: client },
+            End { net: &peer.server, cpu: cpus.server, step: server },
+        ])
+    }
+}
+
+impl Cpus {
+    /// The first two CPUs that we may use; one for both ends where there is no second.
+    pub(super) fn choose() -> Result<Self> {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot tell which CPUs there are")?;
+        let mut cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true));
+        let client = cpus.next().context("there is no CPU to run on")?;
+        Ok(Self { client, server: cpus.next().unwrap_or(client) })
+    }
+
+    /// Are there two?
+    pub(super) fn are_two(self) -> bool {
+        self.client != self.server
+    }
+}
+
+/// Repeats `step` on one CPU until time is up. When it is, the other end may have gone already, which is no error.
+fn repeat(cpu: usize, mut step: Step, stop: &AtomicBool, done: &AtomicU64) -> io::Result<()> {
+    let mut only = CpuSet::new();
+    only.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &only)?;
+    while !stop.load(Ordering::Relaxed) {
+        match step() {
+            Ok(0) => {}
+            Ok(count) => _ = done.fetch_add(count, Ordering::Relaxed),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) if stop.load(Ordering::Relaxed) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn listen(peer: &Peer) -> io::Result<TcpListener> {
+    let listener = peer.server.run(|| TcpListener::bind((peer.address, 0)))?;
+    // Accepting waits as long as reading does.
+    setsockopt(&listener, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(0, TICK.subsec_micros().into()))?;
+    Ok(listener)
+}
+
+/// Both ends of a new connection.
+fn connected(peer: &Peer) -> io::Result<(TcpStream, TcpStream)> {
+    let listener = listen(peer)?;
+    let to = listener.local_addr()?;
+    let client = peer.client.run(|| connect(to))?;
+    let (server, _) = listener.accept()?;
+    Ok((client, tuned(server)?))
+}
+
+fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    tuned(TcpStream::connect_timeout(&to, Duration::from_secs(1))?)
+}
+
+/// A stream that sends at once and does not wait for long.
+fn tuned(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(TICK))?;
+    stream.set_write_timeout(Some(TICK))?;
+    Ok(stream)
+}
+
+fn write_blocks(mut stream: TcpStream) -> Step {
+    let block = vec![0x5a; BLOCK];
+    Box::new(move || stream.write(&block).map(|_| 0))
+}
+
+fn read_blocks(mut stream: TcpStream) -> Step {
+    let mut block = vec![0; BLOCK];
+    Box::new(move || read_some(&mut stream, &mut block))
+}
+
+/// Reads; the end of the stream is an error.
+fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<u64> {
+    match stream.read(buffer)? {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        length => Ok(length as u64),
+    }
+}
+
+fn send_datagrams(socket: UdpSocket) -> Step {
+    let content = [0x5a; DATAGRAM];
+    Box::new(move || {
+        let mut headers = MultiHeaders::<()>::preallocate(BATCH, None);
+        let slices = [[IoSlice::new(&content)]; BATCH];
+        sendmmsg(socket.as_raw_fd(), &mut headers, &slices, [None; BATCH], [], MsgFlags::empty())?;
+        Ok(0)
+    })
+}
+
+/// Asks again and again instead of sleeping: waking a receiver up costs the sender more than a packet does, and how often that
+/// happens is chance.
+fn receive_datagrams(socket: UdpSocket) -> Step {
+    let mut contents = [[0; DATAGRAM]; BATCH];
+    Box::new(move || {
+        let mut headers = MultiHeaders::<()>::preallocate(BATCH, None);
+        let mut slices = contents.each_mut().map(|content| [IoSliceMut::new(content)]);
+        match recvmmsg(socket.as_raw_fd(), &mut headers, &mut slices, MsgFlags::MSG_DONTWAIT, None) {
+            Ok(received) => Ok(received.count() as u64),
+            Err(Errno::EAGAIN) => {
+                std::hint::spin_loop();
+                Ok(0)
+            }
+            Err(error) => Err(error.into()),
+        }
+    })
+}
+
+fn ask(mut stream: TcpStream) -> Step {
+    Box::new(move || {
+        stream.write_all(&[1])?;
+        read_some(&mut stream, &mut [0])
+    })
+}
+
+fn answer(mut stream: TcpStream) -> Step {
+    Box::new(move || {
+        read_some(&mut stream, &mut [0])?;
+        stream.write_all(&[1])?;
+        Ok(0)
+    })
+}
+
+fn open_connections(to: SocketAddr) -> Step {
+    Box::new(move || {
+        let mut stream = connect(to)?;
+        stream.write_all(&[1])?;
+        let count = read_some(&mut stream, &mut [0])?;
+        // The server closes first, so that the client's port is free again.
+        match stream.read(&mut [0])? {
+            0 => Ok(count),
+            _ => Err(ErrorKind::InvalidData.into()),
+        }
+    })
+}
+
+fn accept_connections(listener: TcpListener) -> Step {
+    Box::new(move || {
+        let (stream, _) = listener.accept()?;
+        let mut stream = tuned(stream)?;
+        read_some(&mut stream, &mut [0])?;
+        stream.write_all(&[1])?;
+        Ok(0)
+    })
+}

@@ -1,0 +1,62 @@
+//! Tables of estimates.
+
+use super::statistics::Estimate;
+
+/// Stands where there is no figure.
+const NONE: &str = "-";
+
+/// Between columns.
+const GAP: &str = "   ";
+
+/// A table under its header; the first `words` columns hold words, the others figures, which are aligned to the right.
+pub(super) fn draw<const N: usize>(header: [&str; N], words: usize, rows: &[[String; N]]) -> String {
+    let header = header.map(String::from);
+    let lines: Vec<&[String; N]> = std::iter::once(&header).chain(rows).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let drawn = lines.iter().map(|line| {
+        let cells = line.iter().enumerate().map(|(column, cell)| match width(column) {
+            width if column < words => format!("{cell:width$}"),
+            width => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned() + "\n"
+    });
+    drawn.collect()
+}
+
+/// `median ± spread` with as many digits as mean something.
+pub(super) fn value(estimate: Option<Estimate>) -> String {
+    let Some(Estimate { median, spread }) = estimate else { return NONE.into() };
+    let digits = match median.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        _ => 2,
+    };
+    format!("{median:.digits$} ± {spread:.digits$}")
+}
+
+/// A ratio, always with two digits.
+pub(super) fn ratio(estimate: Option<Estimate>) -> String {
+    estimate.map_or(NONE.into(), |Estimate { median, spread }| format!("{median:.2} ± {spread:.2}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_the_digits_that_mean_something() {
+        let shown = |median, spread| value(Some(Estimate { median, spread }));
+        assert_eq!(shown(1234.5, 12.3), "1234 ± 12");
+        assert_eq!(shown(17.25, 0.31), "17.2 ± 0.3");
+        assert_eq!(shown(3.14159, 0.005), "3.14 ± 0.01");
+        assert_eq!(ratio(Some(Estimate { median: 0.987, spread: 0.011 })), "0.99 ± 0.01");
+        assert_eq!((value(None), ratio(None)), ("-".into(), "-".into()));
+    }
+
+    #[test]
+    fn words_are_aligned_left_and_figures_right() {
+        let rows = [["one".into(), "1.00 ± 0.00".into()], ["seventeen".into(), "-".into()]];
+        let expected = "what             figure\none         1.00 ± 0.00\nseventeen             -\n";
+        assert_eq!(draw(["what", "figure"], 1, &rows), expected);
+    }
+}
