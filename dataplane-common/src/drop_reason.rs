@@ -45,20 +45,28 @@ drop_reasons! {
     UnsupportedProtocol = 11, "The protocol cannot be translated.";
     Fragment = 12, "A fragment that would need translation.";
     IpOptions = 13, "IP options or extension headers on a packet that would need translation.";
-    NoRoute = 14, "The host has no route to the destination.";
-    NoUplink = 15, "The route leads out of an interface that is not an uplink.";
-    NoUplinkAddress = 16, "The uplink has no address of this family to masquerade with.";
-    NoPort = 17, "No free port was found on the uplink's address for this flow.";
-    FlowTableFull = 18, "The flow table is full.";
-    FlowQuota = 19, "The endpoint has as many flows as it may have.";
-    RewriteFailed = 20, "The kernel refused to rewrite the packet.";
-    Unmasqueraded = 21, "The packet would have left an uplink with a container's private address.";
-    UnknownContainer = 22, "The destination lies in one of our networks, but no container has that address.";
+    NoUplink = 14, "The route leads out of an interface that is not an uplink.";
+    NoUplinkAddress = 15, "The uplink has no address of this family to masquerade with.";
+    NoPort = 16, "No free port was found on the uplink's address for this flow.";
+    FlowTableFull = 17, "The flow table is full.";
+    FlowQuota = 18, "The endpoint has as many flows as it may have.";
+    RewriteFailed = 19, "The kernel refused to rewrite the packet.";
+    Unmasqueraded = 20, "The packet would have left an uplink with a container's private address.";
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_operators_guide_lists_every_reason() {
+        let guide = include_str!("../../docs/operations.md");
+        let (_, rest) = guide.split_once("<!-- reasons -->\n").unwrap();
+        let (table, _) = rest.split_once("<!-- end -->").unwrap();
+        let wanted: String =
+            DropReason::ALL.iter().map(|reason| format!("| `{}` | {} |\n", reason.name(), reason.text())).collect();
+        assert_eq!(table, wanted);
+    }
 
     #[test]
     fn numbers_name_one_reason_each() {
