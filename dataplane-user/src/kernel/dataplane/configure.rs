@@ -232,14 +232,14 @@ impl Dataplane {
     ///
     /// The kernel refuses.
     pub fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), DataplaneError> {
-        self.local = addresses.clone();
+        self.local = addresses.iter().map(|&address| key(address)).collect();
         self.write_local_addresses()?;
         self.routes_changed()
     }
 
     fn write_local_addresses(&mut self) -> Result<(), DataplaneError> {
-        let wanted: BTreeSet<AnyKey> =
-            self.local.iter().chain(self.gateways.values().flatten()).map(|&address| key(address)).collect();
+        let gateways = self.gateways.values().flatten().map(|&address| key(address));
+        let wanted: BTreeSet<AnyKey> = gateways.chain(self.local.iter().copied()).collect();
         let known: BTreeSet<AnyKey> =
             self.maps.local_addresses.keys().filter_map(Result::ok).map(|address| address.0).collect();
         for &address in wanted.difference(&known) {
@@ -291,7 +291,8 @@ impl Dataplane {
     }
 }
 
-type AnyKey = [u32; 4];
+/// An address of either family, as the maps have it, in an order.
+pub(super) type AnyKey = [u32; 4];
 
 /// An endpoint slot that is not in use.
 const NO_ENDPOINT: Endpoint = Endpoint {

@@ -150,8 +150,8 @@ pub struct Dataplane {
     attach: AttachMode,
     /// Gateway addresses by network; they are the host's own from the moment the network is there.
     gateways: BTreeMap<u16, Vec<IpAddr>>,
-    /// The host's other addresses, as they were last told.
-    local: BTreeSet<IpAddr>,
+    /// The host's other addresses, as they were last told; by an older agent, until this one knows better.
+    local: BTreeSet<configure::AnyKey>,
     /// How many published ports each endpoint has.
     published: BTreeMap<u32, usize>,
     /// Names of the host-side veths, by endpoint.
@@ -177,13 +177,14 @@ impl Dataplane {
         }
         let mut ebpf = programs::load(&root, options)?;
         let maps = Maps::take(&mut ebpf, &root)?;
+        let local = maps.local_addresses.keys().filter_map(Result::ok).map(|address| address.0).collect();
         let mut dataplane = Self {
             root,
             ebpf,
             maps,
             attach: options.attach.resolve(),
             gateways: BTreeMap::new(),
-            local: BTreeSet::new(),
+            local,
             published: BTreeMap::new(),
             veths: BTreeMap::new(),
             bridges: BTreeMap::new(),

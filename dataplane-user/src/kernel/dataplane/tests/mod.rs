@@ -114,6 +114,13 @@ impl Bench {
 
     /// Opens the data plane and tells it all, as an agent does when it starts.
     async fn again(bpffs: &Path, netlink: &Netlink, options: &Options) -> Self {
+        let mut bench = Self::open(bpffs, netlink, options).await;
+        bench.tell_all();
+        bench
+    }
+
+    /// Opens the data plane and tells it nothing yet.
+    async fn open(bpffs: &Path, netlink: &Netlink, options: &Options) -> Self {
         let mut veths = [0; 4];
         let mut bridges = [0; 3];
         let index = async |name: &str| netlink.link(name).await.unwrap().unwrap().ifindex;
@@ -124,26 +131,28 @@ impl Bench {
             bridges[usize::from(network)] = index(&bridge_name(network)).await;
         }
         let uplink = index("up0").await;
-        let mut bench = Self { dataplane: Dataplane::open(bpffs, options).unwrap(), veths, bridges, uplink };
+        Self { dataplane: Dataplane::open(bpffs, options).unwrap(), veths, bridges, uplink }
+    }
+
+    fn tell_all(&mut self) {
         for network in [1, 2] {
-            let config = bench.network(network);
-            bench.dataplane.set_network(&config, &[]).unwrap();
+            let config = self.network(network);
+            self.dataplane.set_network(&config, &[]).unwrap();
         }
         for slot in [A, B, C] {
-            let config = bench.endpoint(slot);
-            bench.dataplane.set_endpoint(&config).unwrap();
+            let config = self.endpoint(slot);
+            self.dataplane.set_endpoint(&config).unwrap();
         }
         let uplink = UplinkConfig {
             name: "up0".into(),
-            ifindex: uplink,
+            ifindex: self.uplink,
             ipv4: Some("192.0.2.1".parse().unwrap()),
             ipv6: Some("2001:db8::1".parse().unwrap()),
             mtu: 1500,
         };
         let local = ["192.0.2.1", "2001:db8::1", "127.0.0.1", "::1"].map(|address| address.parse().unwrap());
-        bench.dataplane.set_local_addresses(&local.into()).unwrap();
-        bench.dataplane.set_uplinks(&[uplink]).unwrap();
-        bench
+        self.dataplane.set_local_addresses(&local.into()).unwrap();
+        self.dataplane.set_uplinks(&[uplink]).unwrap();
     }
 
     fn network(&self, slot: u16) -> NetworkConfig {
