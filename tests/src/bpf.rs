@@ -32,7 +32,8 @@ struct MapInfo {
     max_entries: u32,
 }
 
-/// The number of entries of the map pinned at `path`; none if it is another kind of object, or an array, which is always full.
+/// The number of entries of the map pinned at `path`; none if it is another kind of object, or an array, which is
+/// always full.
 pub(crate) fn entries(path: &Path) -> io::Result<Option<usize>> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let object = bpf(OBJ_GET, &mut Attributes([name.as_ptr() as u64, 0, 0, 0]))?;

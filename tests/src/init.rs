@@ -1,8 +1,9 @@
 //! The first process of a machine: it holds the machine's namespaces, and everything in them ends with it.
 //!
-//! It is forked, not executed, and makes system calls only. It ends when the socket that leads to its parent closes, whether
-//! because the machine is dropped or because the test was killed; the kernel then kills every process of its PID namespace
-//! (agents, shims, containers), and with the last of them go the mounts, links and addresses. Nothing has to be cleaned up by hand.
+//! It is forked, not executed, and makes system calls only. It ends when the socket that leads to its parent closes,
+//! whether because the machine is dropped or because the test was killed; the kernel then kills every process of its
+//! PID namespace (agents, shims, containers), and with the last of them go the mounts, links and addresses. Nothing has
+//! to be cleaned up by hand.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -19,8 +20,8 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::thread::on_thread;
 
-/// How long the kernel may take to end all processes of a machine.
-const END: Duration = Duration::from_secs(10);
+/// How long the kernel may take to set up a machine, or to end all its processes.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What the new process does in turn; it tells the number of the step that failed.
 const STEPS: [&str; 4] = ["make its namespaces", "make its mounts its own", "mount /proc", "mount /run"];
@@ -50,6 +51,7 @@ impl Init {
         })?;
         drop(theirs);
         let init = Self { pid, handle: pidfd(pid)?, lifeline: ours };
+        init.lifeline.set_read_timeout(Some(LIMIT))?;
         let mut report = [0; 2];
         (&init.lifeline).read_exact(&mut report)?;
         match report {
@@ -79,10 +81,10 @@ impl Drop for Init {
     fn drop(&mut self) {
         // Closed for this process only if nobody else has it; shut down for everybody.
         let _ = self.lifeline.shutdown(Shutdown::Both);
-        let timeout = PollTimeout::try_from(END).unwrap_or(PollTimeout::MAX);
+        let timeout = PollTimeout::try_from(LIMIT).unwrap_or(PollTimeout::MAX);
         let ended = poll(&mut [PollFd::new(self.handle.as_fd(), PollFlags::POLLIN)], timeout);
         if ended == Ok(0) {
-            eprintln!("the machine of process {} has not ended within {END:?}", self.pid);
+            eprintln!("the machine of process {} has not ended within {LIMIT:?}", self.pid);
         }
         // It is reaped if it has ended; otherwise whoever reaps this process will.
         let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));

@@ -8,9 +8,10 @@ use crate::family::Family;
 use crate::host::{Agent, Host, spandrel_program};
 use crate::machine::Machine;
 
-/// Makes machines and cables. Networks are numbered in the order they are made, so that a failure reads the same each time.
+/// Makes machines and cables. Networks are numbered in the order they are made, so that a failure reads the same each
+/// time.
 pub struct Lab {
-    program: PathBuf,
+    program: Option<PathBuf>,
     cables: Cell<u8>,
 }
 
@@ -26,15 +27,14 @@ pub struct Uplink {
 
 impl Lab {
     /// A lab for the `spandrel` binary of this workspace, or the one that `SPANDREL_BIN` names.
-    #[track_caller]
-    #[expect(clippy::new_without_default, reason = "it looks for a file, and there may be none")]
+    #[expect(clippy::new_without_default, reason = "what it finds on the disk is no default")]
     pub fn new() -> Self {
-        Self::with(spandrel_program())
+        Self { program: spandrel_program(), cables: Cell::new(0) }
     }
 
     /// A lab for that `spandrel` binary.
     pub fn with(program: PathBuf) -> Self {
-        Self { program, cables: Cell::new(0) }
+        Self { program: Some(program), cables: Cell::new(0) }
     }
 
     /// A host: a machine that can run the agent.
@@ -49,7 +49,8 @@ impl Lab {
         Machine::new(name)
     }
 
-    /// Lays a cable from `host` to `outside`. The host reaches everything through it, unless an earlier uplink does that.
+    /// Lays a cable from `host` to `outside`. The host reaches everything through it, unless an earlier uplink does
+    /// that.
     #[track_caller]
     pub fn uplink(&self, host: &Machine, outside: &Machine) -> Uplink {
         let number = self.cables.get().checked_add(1).expect("a lab has at most 255 cables");
@@ -110,6 +111,16 @@ impl Site {
         // So that no container asks the resolver of the real machine.
         host.write("/etc/resolv.conf", &format!("nameserver {}\n", Self::far(Family::V4)));
         Self { agent: host.agent(), host, internet, uplink }
+    }
+
+    /// The same with these networks, which have both families.
+    #[track_caller]
+    pub fn with_networks<const N: usize>(names: [&str; N]) -> Self {
+        let site = Self::new();
+        for name in names {
+            site.host.create_network(&format!("--ipv6 {name}"));
+        }
+        site
     }
 
     /// Kills the agent and starts it again.

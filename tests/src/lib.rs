@@ -1,6 +1,7 @@
 //! The lab: hosts in namespaces of their own, with the real `spandrel` on them, and machines around them.
 //!
-//! A scenario is a test in `tests/*.rs`. It makes its machines, does what a user would do, and looks at what happens on the wire:
+//! A scenario is a test in `tests/*.rs`. It makes its machines, does what a user would do, and looks at what happens on
+//! the wire:
 //!
 //! ```no_run
 //! use spandrel_tests::*;
@@ -13,15 +14,17 @@
 //! assert_eq!(link.seen_as.ip(), site.uplink.outside(V4));
 //! ```
 //!
-//! * [`Lab`] makes a [`Host`] or another [`Machine`], and lays an [`Uplink`] between them; [`Site`] is the usual set of these.
-//! * Hosts, machines and containers are each a [`Net`]: what one can do in a network namespace is a method of it, such as
-//!   [`Net::ping`] or [`Net::tcp_connect`].
+//! * [`Lab`] makes a [`Host`] or another [`Machine`], and lays an [`Uplink`] between them; [`Site`] is the usual set of
+//!   these.
+//! * Hosts, machines and containers are each a [`Net`]: what one can do in a network namespace is a method of it, such
+//!   as [`Net::ping`] or [`Net::tcp_connect`].
 //! * [`Host::spandrel`] runs a command, [`Host::agent`] the agent.
 //! * [`Host::state`] tells all that is there, to be compared.
 //!
-//! What goes wrong in a set-up panics and says where; what a probe finds out is an `io::Result`. Everything is bounded in time.
-//! Machines live in namespaces that nothing but a process of ours holds ([`init`](crate::process_exists)), so nothing is left of
-//! them when a test ends, fails or is killed. Root is needed: `cargo xtask test` sees to it.
+//! What goes wrong in a set-up panics and says where; what a probe finds out is an `io::Result`. Everything is bounded
+//! in time. Machines live in namespaces that end with this process, so nothing is left of them when a test ends, fails
+//! or is killed. To look around in one while it lasts: `nsenter --all --target NUMBER`, with the number that
+//! [`Machine::pid`] tells. Root is needed: `cargo xtask test` sees to it.
 
 mod bpf;
 mod container;

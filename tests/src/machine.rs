@@ -66,8 +66,7 @@ impl Machine {
         Process::start(&line, command, |command| self.start(command))
     }
 
-    /// Starts a program here with the input and output that it is given, for those who want it on their own terminal.
-    pub fn start(&self, command: &mut Command) -> io::Result<Child> {
+    fn start(&self, command: &mut Command) -> io::Result<Child> {
         command.current_dir("/");
         self.enter(|| command.spawn())
     }

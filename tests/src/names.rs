@@ -1,25 +1,17 @@
 //! A small name server for the internet of a lab: answers A and AAAA questions from a list, over UDP.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::net::IpAddr;
 
 use crate::fail::OrFail;
 use crate::net::Net;
-
-/// How often the server looks whether it should end.
-const TICK: Duration = Duration::from_millis(10);
+use crate::thread::{Background, TICK};
 
 const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
 
 /// A running name server.
 pub struct NameServer {
-    end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background,
 }
 
 impl Net {
@@ -29,55 +21,17 @@ impl Net {
         let names: Vec<_> = names.iter().map(|(name, address)| (name.to_string(), *address)).collect();
         let bound = self.udp_bind(ip, 53).and_then(|socket| socket.set_read_timeout(Some(TICK)).map(|()| socket));
         let socket = bound.or_fail(format_args!("serve names on {ip} in {}", self.name()));
-        let end = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&end);
-        let thread = thread::spawn(move || {
-            let mut buffer = [0; 512];
-            while !ends.load(Ordering::Relaxed) {
-                if let Ok((length, from)) = socket.recv_from(&mut buffer)
-                    && let Some(answer) = answer(&buffer[..length], &names)
-                {
-                    // A client that is gone asks no more.
-                    let _ = socket.send_to(&answer, from);
-                }
+        let mut buffer = [0; 512];
+        let thread = Background::repeat(move || {
+            if let Ok((length, from)) = socket.recv_from(&mut buffer)
+                && let Some(answer) = answer(&buffer[..length], &names)
+            {
+                // A client that is gone asks no more.
+                let _ = socket.send_to(&answer, from);
             }
         });
-        NameServer { end, thread: Some(thread) }
+        NameServer { _thread: thread }
     }
-
-    /// Asks a name server for the addresses of a name, in the family of `server`'s own address.
-    #[track_caller]
-    pub fn look_up(&self, server: IpAddr, name: &str) -> io::Result<Vec<IpAddr>> {
-        let socket: UdpSocket = self.udp_bind(crate::Family::of(server).any(), 0)?;
-        socket
-            .send_to(&question(name, if server.is_ipv4() { TYPE_A } else { TYPE_AAAA }), SocketAddr::new(server, 53))?;
-        let mut buffer = [0; 512];
-        let (length, _) = socket.recv_from(&mut buffer)?;
-        Ok(addresses(&buffer[..length], question(name, 0).len()))
-    }
-}
-
-impl Drop for NameServer {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // It does nothing that could panic.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// A query for one name: an id, "recursion desired", one question.
-fn question(name: &str, kind: u16) -> Vec<u8> {
-    let mut message = vec![0x12, 0x34, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        message.push(label.len() as u8);
-        message.extend_from_slice(label.as_bytes());
-    }
-    message.push(0);
-    message.extend_from_slice(&kind.to_be_bytes());
-    message.extend_from_slice(&[0, 1]);
-    message
 }
 
 /// The answer to a query: the addresses of that family, nothing for a name without any, NXDOMAIN for an unknown one.
@@ -118,18 +72,6 @@ fn name_at(message: &[u8], mut position: usize) -> Option<(String, usize)> {
     }
 }
 
-/// The addresses in an answer of our own server, whose records all have the shape that `answer` gives them.
-fn addresses(message: &[u8], mut position: usize) -> Vec<IpAddr> {
-    let mut addresses = Vec::new();
-    while let Some(&length) = message.get(position + 11) {
-        let bytes = message.get(position + 12..position + 12 + usize::from(length)).unwrap_or_default();
-        let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-        addresses.extend(v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)));
-        position += 12 + usize::from(length);
-    }
-    addresses
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +88,30 @@ mod tests {
         assert_eq!(ask("WWW.Example.Test", TYPE_AAAA), [v6]);
         assert!(ask("www.example.test", 15).is_empty());
         assert_eq!(answer(&question("nowhere.test", TYPE_A), &names).unwrap()[3] & 15, 3);
+    }
+
+    /// A query for one name: an id, "recursion desired", one question.
+    fn question(name: &str, kind: u16) -> Vec<u8> {
+        let mut message = vec![0x12, 0x34, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            message.push(label.len() as u8);
+            message.extend_from_slice(label.as_bytes());
+        }
+        message.push(0);
+        message.extend_from_slice(&kind.to_be_bytes());
+        message.extend_from_slice(&[0, 1]);
+        message
+    }
+
+    /// The addresses in an answer of our own server, whose records all have the shape that `answer` gives them.
+    fn addresses(message: &[u8], mut position: usize) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        while let Some(&length) = message.get(position + 11) {
+            let bytes = message.get(position + 12..position + 12 + usize::from(length)).unwrap_or_default();
+            let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+            addresses.extend(v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)));
+            position += 12 + usize::from(length);
+        }
+        addresses
     }
 }

@@ -1,7 +1,7 @@
 //! A network namespace, and how to do something inside it.
 //!
-//! Sockets belong to the namespace that they were opened in, not to the thread: the probes ([`crate::probe`]) open them on a
-//! thread that has entered the namespace, and use them from anywhere.
+//! Sockets belong to the namespace that they were opened in, not to the thread: the probes ([`crate::probe`]) open them
+//! on a thread that has entered the namespace, and use them from anywhere.
 
 use std::fs::File;
 use std::path::Path;

@@ -1,14 +1,16 @@
 //! Which packet filter a namespace has, asked of the kernel itself: Spandrel works without any.
 
 use std::io;
-
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
-};
 use std::os::fd::AsRawFd;
 
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
 use crate::fail::OrFail;
-use crate::net::Net;
+use crate::net::{Net, PATIENCE};
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE` of `linux/netfilter/`.
 const GET_TABLE: u16 = 10 << 8 | 1;
@@ -19,7 +21,8 @@ const HEADER: usize = 16;
 const HEADERS: usize = 20;
 
 impl Net {
-    /// The tables of nftables and of the old iptables here, such as `nftables: filter`. Empty where there is no rule at all.
+    /// The tables of nftables and of the old iptables here, such as `nftables: filter`. Empty where there is no rule at
+    /// all.
     #[track_caller]
     pub fn packet_filters(&self) -> Vec<String> {
         let dumped = self.run(nf_tables).or_fail(format_args!("list the tables of {}", self.name()));
@@ -44,6 +47,7 @@ fn nf_tables() -> io::Result<Vec<String>> {
         Err(nix::errno::Errno::EPROTONOSUPPORT) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE.as_secs() as i64))?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
     send(socket.as_raw_fd(), &question(), MsgFlags::empty())?;
     let (mut names, mut buffer) = (Vec::new(), vec![0; 65536]);

@@ -1,5 +1,6 @@
 //! Links, addresses, routes and neighbours of a namespace, by rtnetlink: made for set-ups, listed for checks.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
@@ -42,11 +43,11 @@ impl Net {
     #[track_caller]
     fn netlink<T: Send>(&self, what: &str, ask: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error> + Send) -> T {
         let answer = self.run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let (connection, handle, _) = new_connection()?;
                 tokio::spawn(connection);
-                ask(handle).await.map_err(std::io::Error::other)
+                tokio::time::timeout(PATIENCE, ask(handle)).await?.map_err(std::io::Error::other)
             })
         });
         answer.or_fail(format_args!("{what} in {}", self.name()))
@@ -153,13 +154,14 @@ impl Net {
     }
 
     /// All routes to elsewhere, which is not to the addresses of this namespace itself, each as
-    /// `destination/prefix via gateway dev number table number`.
+    /// `destination/prefix via gateway dev name`.
     #[track_caller]
     pub fn routes(&self) -> Vec<String> {
+        let names: BTreeMap<u32, String> = self.links().into_iter().map(|link| (link.index, link.name)).collect();
         let lists = Family::BOTH.map(|family| {
             let routes = self.all_routes(family);
             let elsewhere = routes.iter().filter(|route| route.header.table != libc::RT_TABLE_LOCAL);
-            elsewhere.map(|route| shown_route(family, route)).collect::<Vec<_>>()
+            elsewhere.map(|route| shown_route(family, route, &names)).collect::<Vec<_>>()
         });
         lists.concat()
     }
@@ -225,14 +227,13 @@ fn kind(info: &LinkInfo) -> Option<String> {
     }
 }
 
-fn shown_route(family: Family, route: &RouteMessage) -> String {
+fn shown_route(family: Family, route: &RouteMessage, names: &BTreeMap<u32, String>) -> String {
     let (mut destination, mut rest) = (family.any(), String::new());
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = ip(address).unwrap_or(destination),
             RouteAttribute::Gateway(address) => rest += &ip(address).map(|a| format!(" via {a}")).unwrap_or_default(),
-            RouteAttribute::Oif(index) => rest += &format!(" dev {index}"),
-            RouteAttribute::Table(table) => rest += &format!(" table {table}"),
+            RouteAttribute::Oif(index) => rest += &format!(" dev {}", names.get(index).map_or("?", String::as_str)),
             _ => {}
         }
     }

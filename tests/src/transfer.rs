@@ -1,4 +1,5 @@
-//! A long TCP connection that carries a known stream both ways, to be compared byte by byte while things happen around it.
+//! A long TCP connection that carries a known stream both ways, to be compared byte by byte while things happen around
+//! it.
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -41,7 +42,11 @@ impl Transfer {
         let open = || -> io::Result<Self> {
             let listener = server.tcp_bind(Family::of(ip).any(), listen_port)?;
             let near = client.tcp_open(ip, port)?;
-            let (far, _) = listener.accept()?;
+            listener.set_nonblocking(true)?;
+            let (far, _) = within(PATIENCE, || listener.accept().ok())
+                .ok_or("somebody else has accepted it")
+                .map_err(Error::other)?;
+            far.set_nonblocking(false)?;
             let stop = Arc::new(AtomicBool::new(false));
             let there = Direction::start("to the server", 1, &near, &far, &stop)?;
             let back = Direction::start("to the client", 2, &far, &near, &stop)?;

@@ -1,12 +1,12 @@
-//! DESIGN invariant 3: no agent in the packet path. What flows goes on while the agent is dead, and a new one takes over.
+//! DESIGN invariant 3: no agent in the packet path. What flows goes on while the agent is dead, and a new one takes
+//! over.
 
 use spandrel_tests::*;
 
 /// A transfer from a container out through NAT goes on, byte by byte, while the agent is killed and started again.
 #[test]
 fn a_transfer_out_survives_the_agent() {
-    let mut site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let mut site = Site::with_networks(["red"]);
     let container = site.host.run_container("--name box --network red");
     let container = (*container).clone();
     let transfers =
@@ -17,8 +17,7 @@ fn a_transfer_out_survives_the_agent() {
 /// A transfer from outside through a published port goes on, byte by byte, while the agent is killed and started again.
 #[test]
 fn a_transfer_in_survives_the_agent() {
-    let mut site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let mut site = Site::with_networks(["red"]);
     let container = site.host.run_container("--name web --network red -p 9000:80");
     let container = (*container).clone();
     let transfers =
@@ -47,9 +46,7 @@ fn survive(site: &mut Site, transfers: [Transfer; 2]) {
 /// With no agent there, new connections are made all the same: out, in, between containers, and not across networks.
 #[test]
 fn new_connections_need_no_agent() {
-    let mut site = Site::new();
-    site.host.create_network("--ipv6 red");
-    site.host.create_network("--ipv6 blue");
+    let mut site = Site::with_networks(["red", "blue"]);
     let nets =
         ["--name a --network red -p 8080:80", "--name b --network red", "--name c --network blue"].map(|options| {
             let container = site.host.run_container(options);
@@ -93,7 +90,8 @@ fn everything_is_as_before_after_a_crash() {
     site.host.state().assert_same_as(&before);
 }
 
-/// A container whose command ends while no agent is there is found as ended, with its exit code, and nothing of it is left.
+/// A container whose command ends while no agent is there is found as ended, with its exit code, and nothing of it is
+/// left.
 #[test]
 fn a_container_may_end_while_no_agent_is_there() {
     let mut site = Site::new();
@@ -113,4 +111,33 @@ fn a_container_may_end_while_no_agent_is_there() {
     site.host.run_container("--name next -p 8080:80");
     site.host.spandrel("rm -f brief next").ok();
     site.host.traces().assert_same_as(&before);
+}
+
+/// What a foreign hand has taken away while no agent was there, the next agent makes again, by the code that makes it
+/// at first.
+#[test]
+fn what_is_missing_is_made_again() {
+    let mut site = Site::with_networks(["red"]);
+    let web = site.host.run_container("--name web --network red -p 8080:80");
+    let friend = site.host.run_container("--name friend --network red");
+    let nets = [&web, &friend].map(|container| (**container).clone());
+    let addresses = Family::BOTH.map(|family| web.ip(family));
+    let before = site.host.state();
+    site.agent.kill();
+    for link in site.host.links() {
+        // The one container's veth, and the bridge under the other one's.
+        let is_web = link.kind == "veth" && link.name.starts_with("veth") && nets[0].links().len() > 1;
+        if is_web || link.name.starts_with("br-") {
+            site.host.delete_link(&link.name);
+        }
+    }
+    assert_ne!(site.host.traces().lines("link"), before.lines("link"));
+    site.agent = site.host.agent();
+    site.host.state().assert_same_as(&before);
+    for (family, address) in Family::BOTH.into_iter().zip(addresses) {
+        let _server = nets[0].tcp_listen(family.any(), 80);
+        nets[1].tcp_connect(address, 80).expect("a neighbour");
+        site.internet.tcp_connect(site.public(family), 8080).expect("the published port");
+        nets[0].ping(Site::far(family)).expect("the way out");
+    }
 }

@@ -1,4 +1,5 @@
-//! The lab itself: machines talk over cables, probes tell the truth, and nothing is left behind. No Spandrel is needed here.
+//! The lab itself: machines talk over cables, probes tell the truth, and nothing is left behind. No Spandrel is needed
+//! here.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -210,7 +211,6 @@ fn names_resolve() {
     host.write("/etc/resolv.conf", &format!("nameserver {}\n", cable.outside(V4)));
     let answer = host.command("getent ahostsv4 www.example.test").ok();
     assert!(answer.starts_with("203.0.113.10 "), "{answer}");
-    assert_eq!(host.look_up(cable.outside(V4), "www.example.test").unwrap(), [far]);
 }
 
 /// A transfer compares what arrives, and notices when nothing does.

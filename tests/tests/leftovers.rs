@@ -37,9 +37,7 @@ fn run_rm_leaves_nothing() {
 /// `network disconnect` takes the interface away from the running container, and `connect` brings one.
 #[test]
 fn a_disconnected_network_leaves_nothing_in_the_container() {
-    let site = Site::new();
-    site.host.create_network("--ipv6 front");
-    site.host.create_network("--ipv6 back");
+    let site = Site::with_networks(["front", "back"]);
     let web = site.host.run_container("--name web --network front");
     let database = site.host.run_container("--name db --network back");
     let before = site.host.state();
@@ -79,8 +77,7 @@ fn teardown_leaves_nothing() {
 /// Without `--teardown` an agent that ends leaves networks and containers as they are.
 #[test]
 fn a_stopped_agent_leaves_everything_up() {
-    let mut site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let mut site = Site::with_networks(["red"]);
     let web = site.host.run_container("--name web --network red -p 8080:80");
     let net = (*web).clone();
     site.agent.stop();

@@ -54,7 +54,8 @@ impl<'s> Scene<'s> {
     }
 }
 
-/// Row 17: with a source address that is another container's, or nobody's, nothing arrives at a neighbour or at the host.
+/// Row 17: with a source address that is another container's, or nobody's, nothing arrives at a neighbour or at the
+/// host.
 #[test]
 fn false_addresses_are_dropped() {
     let site = Site::new();

@@ -1,5 +1,5 @@
-//! SEMANTICS §1: who may talk to whom, and which address the receiver sees. Rows that are about one container's lies are in
-//! `spoofing.rs`.
+//! SEMANTICS §1: who may talk to whom, and which address the receiver sees. Rows that are about one container's lies
+//! are in `spoofing.rs`.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -9,8 +9,7 @@ use spandrel_tests::*;
 /// Row 1: containers of one network reach each other by ICMP, TCP and UDP, and see each other's own addresses.
 #[test]
 fn containers_of_one_network_reach_each_other() {
-    let site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let site = Site::with_networks(["red"]);
     let a = site.host.run_container("--name a --network red");
     let b = site.host.run_container("--name b --network red");
     for family in Family::BOTH {
@@ -28,10 +27,7 @@ fn containers_of_one_network_reach_each_other() {
 /// Row 1: broadcast and multicast reach the containers of the same network, and no other container.
 #[test]
 fn broadcast_and_multicast_stay_in_the_network() {
-    let site = Site::new();
-    for network in ["red", "blue"] {
-        site.host.create_network(&format!("--ipv6 {network}"));
-    }
+    let site = Site::with_networks(["red", "blue"]);
     let a = site.host.run_container("--name a --network red");
     let friend = site.host.run_container("--name friend --network red");
     let stranger = site.host.run_container("--name stranger --network blue");
@@ -73,14 +69,11 @@ fn broadcast_and_multicast_stay_in_the_network() {
     }
 }
 
-/// Row 2: a container of another network is out of reach by every protocol, published port or not: nothing arrives, and nothing
-/// comes back, no RST and no ICMP. A neighbour reaches the same ports, so they are open.
+/// Row 2: a container of another network is out of reach by every protocol, published port or not: nothing arrives, and
+/// nothing comes back, no RST and no ICMP. A neighbour reaches the same ports, so they are open.
 #[test]
 fn networks_are_isolated() {
-    let site = Site::new();
-    for network in ["red", "blue"] {
-        site.host.create_network(&format!("--ipv6 {network}"));
-    }
+    let site = Site::with_networks(["red", "blue"]);
     let intruder = site.host.run_container("--name intruder --network red");
     let victim = site.host.run_container("--name victim --network blue -p 8080:80");
     let neighbour = site.host.run_container("--name neighbour --network blue");
@@ -107,10 +100,7 @@ fn networks_are_isolated() {
 /// Row 2 in both directions at once: no reply path opens the other way round.
 #[test]
 fn isolation_holds_in_both_directions() {
-    let site = Site::new();
-    for network in ["red", "blue"] {
-        site.host.create_network(&format!("--ipv6 {network}"));
-    }
+    let site = Site::with_networks(["red", "blue"]);
     let red = site.host.run_container("--name red-box --network red");
     let blue = site.host.run_container("--name blue-box --network blue");
     for family in Family::BOTH {
@@ -126,14 +116,11 @@ fn isolation_holds_in_both_directions() {
     }
 }
 
-/// Row 3: a container reaches its gateway, other networks' gateways and the host's addresses, and the host's services see the
-/// container's own address.
+/// Row 3: a container reaches its gateway, other networks' gateways and the host's addresses, and the host's services
+/// see the container's own address.
 #[test]
 fn a_container_reaches_the_host() {
-    let site = Site::new();
-    for network in ["red", "blue"] {
-        site.host.create_network(&format!("--ipv6 {network}"));
-    }
+    let site = Site::with_networks(["red", "blue"]);
     let container = site.host.run_container("--name box --network red");
     for family in Family::BOTH {
         let tcp = site.host.tcp_listen(family.any(), 8000);
@@ -143,8 +130,8 @@ fn a_container_reaches_the_host() {
             let link = container.tcp_connect(address, tcp.port());
             let link = link.unwrap_or_else(|error| panic!("TCP to {address}: {error}"));
             assert_eq!(link.seen_as.ip(), container.ip(family), "TCP to {address}");
-            // From the same socket only the address that was asked would answer; a host with many may choose another one for
-            // a wildcard socket, so only arrival is demanded.
+            // From the same socket only the address that was asked would answer; a host with many may choose another
+            // one for a wildcard socket, so only arrival is demanded.
             container.udp_send(address, udp.port(), &address.to_string()).unwrap();
             let sender = udp.sender_of(&address.to_string());
             assert_eq!(sender.expect("UDP").ip(), container.ip(family), "UDP to {address}");
@@ -155,10 +142,7 @@ fn a_container_reaches_the_host() {
 /// Row 6: the host reaches every port of every container, which sees the gateway's address.
 #[test]
 fn the_host_reaches_every_container() {
-    let site = Site::new();
-    for network in ["red", "blue"] {
-        site.host.create_network(&format!("--ipv6 {network}"));
-    }
+    let site = Site::with_networks(["red", "blue"]);
     for network in ["red", "blue"] {
         let container = site.host.run_container(&format!("--name in-{network} --network {network}"));
         for family in Family::BOTH {
@@ -177,8 +161,7 @@ fn the_host_reaches_every_container() {
 /// Rows 7 and 8: the host reaches a published TCP port by its own uplink address and by loopback.
 #[test]
 fn the_host_reaches_published_tcp_ports() {
-    let site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let site = Site::with_networks(["red"]);
     let web = site.host.run_container("--name web --network red -p 8080:80");
     for family in Family::BOTH {
         let _server = web.tcp_listen(family.any(), 80);
@@ -194,8 +177,7 @@ fn the_host_reaches_published_tcp_ports() {
 /// Rows 7 and 8 over UDP, from a connected socket.
 #[test]
 fn the_host_reaches_published_udp_ports_it_connects_to() {
-    let site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let site = Site::with_networks(["red"]);
     let resolver = site.host.run_container("--name resolver --network red -p 5353:53/udp");
     for family in Family::BOTH {
         let _server = resolver.udp_listen(family.any(), 53);
@@ -215,8 +197,7 @@ fn the_host_reaches_published_udp_ports_it_connects_to() {
 /// Rows 7 and 8 over UDP, from a socket that is not connected: the answer comes from where the question went.
 #[test]
 fn the_host_reaches_published_udp_ports_it_sends_to() {
-    let site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let site = Site::with_networks(["red"]);
     let resolver = site.host.run_container("--name resolver --network red -p 5353:53/udp");
     for family in Family::BOTH {
         let _server = resolver.udp_listen(family.any(), 53);
@@ -234,11 +215,11 @@ fn assert_host_is_seen(site: &Site, asked: IpAddr, seen_as: IpAddr) {
     assert!(seen_as == gateway || (seen_as == asked && !asked.is_loopback()), "by {asked} it is seen as {seen_as}");
 }
 
-/// Row 9: a published port is reached from outside, over TCP and UDP, and the container sees the client's own address and port.
+/// Row 9: a published port is reached from outside, over TCP and UDP, and the container sees the client's own address
+/// and port.
 #[test]
 fn published_ports_keep_the_clients_address() {
-    let site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let site = Site::with_networks(["red"]);
     let web = site.host.run_container("--name web --network red -p 8080:80 -p 5353:53/udp");
     for family in Family::BOTH {
         let _tcp = web.tcp_listen(family.any(), 80);
@@ -262,8 +243,7 @@ fn published_ports_keep_the_clients_address() {
 /// Row 9: a port published on one host address is not open on others.
 #[test]
 fn a_port_published_on_one_address_is_open_there_only() {
-    let site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let site = Site::with_networks(["red"]);
     let local = "-p 127.0.0.1:8080:80 -p [::1]:8080:80";
     let web = site.host.run_container(&format!("--name web --network red {local}"));
     for family in Family::BOTH {
@@ -303,8 +283,7 @@ fn containers_cannot_be_reached_by_a_route() {
 /// Row 14: a container reaches the outside by TCP, UDP and ICMP echo, and is seen as the host's address there.
 #[test]
 fn the_way_out_is_masqueraded() {
-    let site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let site = Site::with_networks(["red"]);
     let boxes = ["one", "two"].map(|name| site.host.run_container(&format!("--name {name} --network red")));
     for family in Family::BOTH {
         let far = Site::far(family);
@@ -327,8 +306,7 @@ fn the_way_out_is_masqueraded() {
 /// Row 14: the host's own traffic to the same place, from the same port, is not disturbed.
 #[test]
 fn the_hosts_own_traffic_is_left_alone() {
-    let site = Site::new();
-    site.host.create_network("--ipv6 red");
+    let site = Site::with_networks(["red"]);
     let container = site.host.run_container("--name box --network red");
     for family in Family::BOTH {
         let far = Site::far(family);
@@ -341,5 +319,33 @@ fn the_hosts_own_traffic_is_left_alone() {
             let seen = ask(&theirs, (far, 53).into(), text).expect("the container's");
             assert!(seen.ip() == site.public(family) && seen.port() != 40_000, "{seen}");
         }
+    }
+}
+
+/// Row 13: a port published on one of the host's addresses is reached over another uplink as well, under the client's
+/// own address.
+#[test]
+fn published_ports_are_reached_over_any_uplink() {
+    let lab = Lab::new();
+    let host = lab.host("host");
+    let (first, second) = (lab.machine("first"), lab.machine("second"));
+    let cables = [lab.uplink(&host, &first), lab.uplink(&host, &second)];
+    let _agent = host.agent();
+    host.create_network("--ipv6 red");
+    let (v4, v6) = (cables[0].host(V4), cables[0].host(V6));
+    let web = host.run_container(&format!("--name web --network red -p {v4}:8080:80 -p [{v6}]:8080:80"));
+    for family in Family::BOTH {
+        let _server = web.tcp_listen(family.any(), 80);
+        let published = cables[0].host(family);
+        second.add_route(published, if family == V4 { 32 } else { 128 }, cables[1].host(family));
+        for (cable, client) in cables.iter().zip([&first, &second]) {
+            let link = client.tcp_connect(published, 8080);
+            let mut link = link.unwrap_or_else(|error| panic!("{} to {published}: {error}", client.name()));
+            assert_eq!(link.seen_as.ip(), cable.outside(family));
+            link.echo("hello").unwrap();
+        }
+        // The second uplink's own address publishes nothing.
+        let refused = second.tcp_connect(cables[1].host(family), 8080).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
 }

@@ -1,5 +1,5 @@
-//! What wrong input gets: one sentence and exit code 1, or 2 for a command line that makes no sense. After each of these the
-//! agent's state, the kernel and the store are exactly as before.
+//! What wrong input gets: one sentence and exit code 1, or 2 for a command line that makes no sense. After each of
+//! these the agent's state, the kernel and the store are exactly as before.
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;

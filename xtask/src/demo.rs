@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the tutorial, played on a host that exists for it alone, and told step by step.
 //!
-//! The host is a [`spandrel_tests::Host`]: namespaces that only this process holds, so nothing is left of them however it ends,
-//! also on Ctrl-C. What is typed is really run, and what it prints is what is shown.
+//! The host is a [`spandrel_tests::Host`]: namespaces that only this process holds, so nothing is left of them however
+//! it ends, also on Ctrl-C. What is typed is really run, and what it prints is what is shown.
 
 pub(crate) mod probe;
 mod story;

@@ -25,7 +25,8 @@ impl Net {
         let open = || -> io::Result<FrameSocket> {
             let every = u16::to_be(libc::ETH_P_ALL as u16);
             let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(every))))?;
-            // SAFETY: the storage is larger than a sockaddr_ll and aligned for it, and the length tells how much was written.
+            // SAFETY: the storage is larger than a sockaddr_ll and aligned for it, and the length tells how much was
+            // written.
             let ((), address) = unsafe {
                 SockAddr::try_init(|storage, length| {
                     let address = storage.cast::<libc::sockaddr_ll>();

@@ -1,7 +1,7 @@
 //! Probes: packets sent from one namespace to another, and what came of them.
 //!
-//! Probes answer with `io::Result`. A probe that should succeed waits up to [`crate::PATIENCE`]; for one that should not, ask the
-//! [`Net::briefly`](crate::Net::briefly) namespace and hand the result to [`assert_silent`].
+//! Probes answer with `io::Result`. A probe that should succeed waits up to [`crate::PATIENCE`]; for one that should
+//! not, ask the [`Net::briefly`](crate::Net::briefly) namespace and hand the result to [`assert_silent`].
 
 mod frame;
 mod ping;

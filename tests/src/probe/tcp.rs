@@ -2,22 +2,16 @@
 
 use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread;
 
 use crate::fail::OrFail;
 use crate::net::{Net, PATIENCE};
-
-/// How often a server looks whether it should end.
-const TICK: Duration = Duration::from_millis(10);
+use crate::thread::{Background, TICK};
 
 /// A listening server in a namespace. Dropping it closes its port; open connections stay until their clients leave.
 pub struct TcpServer {
     address: SocketAddr,
-    end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background,
 }
 
 /// An open connection to a [`TcpServer`].
@@ -61,33 +55,18 @@ impl Net {
 impl TcpServer {
     fn start(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let (address, end) = (listener.local_addr()?, Arc::new(AtomicBool::new(false)));
-        let ends = Arc::clone(&end);
-        let thread = thread::spawn(move || {
-            while !ends.load(Ordering::Relaxed) {
-                match listener.accept() {
-                    // A client that breaks off is the client's affair.
-                    Ok((stream, peer)) => drop(thread::spawn(move || _ = attend(stream, peer))),
-                    Err(_) => thread::sleep(TICK),
-                }
-            }
+        let address = listener.local_addr()?;
+        let thread = Background::repeat(move || match listener.accept() {
+            // A client that breaks off is the client's affair.
+            Ok((stream, peer)) => drop(thread::spawn(move || _ = attend(stream, peer))),
+            Err(_) => thread::sleep(TICK),
         });
-        Ok(Self { address, end, thread: Some(thread) })
+        Ok(Self { address, _thread: thread })
     }
 
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.address.port()
-    }
-}
-
-impl Drop for TcpServer {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // It does nothing that could panic.
-            let _ = thread.join();
-        }
     }
 }
 

@@ -2,28 +2,24 @@
 
 use std::io::{self, Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::patient;
 use crate::fail::OrFail;
 use crate::net::{Net, PATIENCE, SILENCE};
 use crate::process::within;
-
-/// How often a server looks whether it should end.
-const TICK: Duration = Duration::from_millis(10);
+use crate::thread::{Background, TICK};
 
 /// A datagram's sender and content.
 type Arrival = (SocketAddr, String);
 
-/// A receiving socket in a namespace. It answers each datagram with `ADDRESS TEXT`: the sender's address and what was sent.
+/// A receiving socket in a namespace. It answers each datagram with `ADDRESS TEXT`: the sender's address and what was
+/// sent.
 pub struct UdpServer {
     address: SocketAddr,
     arrivals: Arc<Mutex<Vec<Arrival>>>,
-    end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background,
 }
 
 impl Net {
@@ -76,21 +72,18 @@ pub fn ask(socket: &UdpSocket, server: SocketAddr, text: &str) -> io::Result<Soc
 impl UdpServer {
     fn start(socket: UdpSocket) -> io::Result<Self> {
         socket.set_read_timeout(Some(TICK))?;
-        let (address, end) = (socket.local_addr()?, Arc::new(AtomicBool::new(false)));
-        let arrivals = Arc::new(Mutex::new(Vec::new()));
-        let (ends, keeps) = (Arc::clone(&end), Arc::clone(&arrivals));
-        let thread = thread::spawn(move || {
-            let mut buffer = [0; 2048];
-            while !ends.load(Ordering::Relaxed) {
-                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                    let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-                    // Who cannot be answered does not wait for it.
-                    let _ = socket.send_to(format!("{from} {text}").as_bytes(), from);
-                    keeps.lock().unwrap_or_else(PoisonError::into_inner).push((from, text));
-                }
+        let (address, arrivals) = (socket.local_addr()?, Arc::new(Mutex::new(Vec::new())));
+        let kept = Arc::clone(&arrivals);
+        let mut buffer = [0; 2048];
+        let thread = Background::repeat(move || {
+            if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                // Who cannot be answered does not wait for it.
+                let _ = socket.send_to(format!("{from} {text}").as_bytes(), from);
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push((from, text));
             }
         });
-        Ok(Self { address, arrivals, end, thread: Some(thread) })
+        Ok(Self { address, arrivals, _thread: thread })
     }
 
     /// Where it listens.
@@ -116,16 +109,6 @@ impl UdpServer {
             let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
             arrivals.iter().find(|(_, arrived)| arrived == text).map(|(from, _)| *from)
         })
-    }
-}
-
-impl Drop for UdpServer {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // It does nothing that could panic.
-            let _ = thread.join();
-        }
     }
 }
 
