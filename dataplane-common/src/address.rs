@@ -19,6 +19,14 @@ pub struct V6(pub [u32; 4]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AnyAddress(pub [u32; 4]);
 
+impl AnyAddress {
+    /// Is it an IPv4 address?
+    #[inline(always)]
+    pub fn is_v4(self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0xffff_u32.to_be()
+    }
+}
+
 /// What the data plane needs of an address family. Implemented by [`V4`] and [`V6`] only; programs are compiled once for each.
 pub trait Address: Copy + Eq {
     /// EtherType of the family's packets, host byte order.
@@ -249,5 +257,6 @@ mod tests {
     fn mapped_keys_never_collide_between_families() {
         assert_eq!(v4("10.0.0.1").any(), v6("::ffff:10.0.0.1").any());
         assert_ne!(v4("10.0.0.1").any(), v6("::10.0.0.1").any());
+        assert!(v4("10.0.0.1").any().is_v4() && !v6("2001:db8::1").any().is_v4() && !v6("::1").any().is_v4());
     }
 }

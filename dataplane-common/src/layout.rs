@@ -23,6 +23,8 @@ pub const MAX_INTERFACES: usize = MAX_ENDPOINTS + MAX_NETWORKS;
 pub const MAX_UPLINKS: usize = 256;
 /// How many addresses the host may have.
 pub const MAX_LOCAL_ADDRESSES: usize = 16384;
+/// How many conversations of the host's own sockets with published ports are remembered; the oldest are forgotten.
+pub const MAX_SOCKET_PEERS: usize = 65_536;
 /// How many ports can be published.
 pub const MAX_PUBLISHED: usize = 131_072;
 /// Directional entries of the flow table of each family, by default; settable at the first start.
@@ -126,8 +128,13 @@ pub struct Neighbor {
     pub ifindex: u32,
     /// MAC address of the container's interface.
     pub mac: [u8; 6],
-    /// Always zero.
-    pub reserved: u16,
+    /// [`Neighbor::FIRST`].
+    pub flags: u16,
+}
+
+impl Neighbor {
+    /// Flag: the first of the endpoint's addresses. What goes to every neighbour once goes by this one.
+    pub const FIRST: u16 = 1;
 }
 
 /// Value of `UPLINKS`, by ifindex.
@@ -182,6 +189,32 @@ pub struct Config {
     pub pool: Pool,
 }
 
+/// Key of `SOCKET_PEERS`: a socket of the host, and what it really talks to.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketPeerKey {
+    /// The socket (`bpf_get_socket_cookie`).
+    pub cookie: u64,
+    /// The container's address.
+    pub address: AnyAddress,
+    /// The port there.
+    pub port: Be16,
+    /// Always zero.
+    pub reserved: [u16; 3],
+}
+
+/// Value of `SOCKET_PEERS`: what the process believes that it talks to.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketPeer {
+    /// The host's address.
+    pub address: AnyAddress,
+    /// The published port.
+    pub port: Be16,
+    /// Always zero.
+    pub reserved: u16,
+}
+
 /// Key of `DROPS`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -230,6 +263,7 @@ const _: () = {
     assert!(size_of::<Uplink>() == 24);
     assert!(size_of::<PublishedKey>() == 20 && size_of::<Published>() == 24);
     assert!(size_of::<Config>() == 32);
+    assert!(size_of::<SocketPeerKey>() == 32 && size_of::<SocketPeer>() == 20);
     assert!(size_of::<DropKey>() == 8 && size_of::<DropCount>() == 16);
 };
 

@@ -15,15 +15,21 @@ use crate::{
     skb::Skb,
 };
 
-/// Lets in what the host itself sends and what belongs to a flow that was made elsewhere; everything else that the stack
-/// forwards came from an interface that we do not watch, straight to a container's address.
+/// Lets in what the host itself sends, what `from_container` has copied to the neighbours, and what belongs to a flow that was
+/// made elsewhere; everything else that the stack forwards came from an interface that we do not watch, straight to a
+/// container's address.
 ///
 /// # Errors
 ///
 /// [`DropReason::DirectAccess`], or [`DropReason::Malformed`].
 #[inline(always)]
 pub fn admit(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
-    if skb.ingress_ifindex() == 0 {
+    let ingress = skb.ingress_ifindex();
+    if ingress == 0 {
+        return Ok(NEXT);
+    }
+    // Between ports of one bridge nothing passes but what was judged: they are isolated.
+    if maps::interface(ingress).is_some_and(|interface| interface.endpoint != 0 && interface.network == zone) {
         return Ok(NEXT);
     }
     let Some(header) = skb.read::<Ethernet>(0) else { return Err(DropReason::Malformed) };

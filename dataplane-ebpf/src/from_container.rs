@@ -3,12 +3,19 @@
 //! Anti-spoofing, answers to ARP and neighbour discovery, then one look-up: of the neighbour within the own network, of the
 //! flow towards everything else. A miss decides by `dataplane_common::decision` and makes the flow.
 
-use aya_ebpf::{helpers::generated::bpf_redirect_peer, macros::classifier, programs::TcContext};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_clone_redirect, bpf_for_each_map_elem, bpf_redirect_peer},
+    macros::classifier,
+    programs::TcContext,
+};
 use dataplane_common::{
     DropReason, V4, V6,
     decision::{self, Verdict},
     flow::Party,
-    layout::{Endpoint, Network},
+    layout::{Endpoint, Neighbor, Network},
     wire::{
         Frame as _, Kind, Packet,
         ethernet::{self, Ethernet},
@@ -91,6 +98,9 @@ fn ip<A: Flows>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, Drop
         return neighbor::discovery(skb, sender.endpoint);
     }
     if group || packet.tuple.destination.is_group() {
+        if group && sender.network.has(Network::ICC) {
+            flood(skb, sender);
+        }
         return Ok(NEXT);
     }
     let destination = packet.tuple.destination;
@@ -115,6 +125,33 @@ fn ip<A: Flows>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, Drop
         flow::insert(skb, packet)?;
     }
     Err(DropReason::FlowTableFull)
+}
+
+/// What a copy for every neighbour needs.
+struct Flood {
+    skb: *mut __sk_buff,
+    sender: u32,
+}
+
+/// A copy to every neighbour, broadcast and multicast alike; the host has the packet itself. Isolated bridge ports would keep
+/// it from them.
+#[inline(always)]
+fn flood(skb: &Skb<'_>, sender: &Sender) {
+    let Some(neighbors) = maps::neighbors(sender.endpoint.network) else { return };
+    let mut flood = Flood { skb: skb.as_ptr(), sender: sender.slot };
+    // SAFETY: the map is a hash, the callback has the signature that the helper calls, and `flood` outlives the call.
+    unsafe { bpf_for_each_map_elem(neighbors, copy_to as *mut c_void, (&raw mut flood).cast(), 0) };
+}
+
+/// Sends a copy to one neighbour, but not to the sender, and to each only once.
+unsafe extern "C" fn copy_to(_: *mut c_void, _: *const c_void, neighbor: *const Neighbor, flood: *mut Flood) -> i64 {
+    // SAFETY: the helper passes a value of the map, and `flood` passes this struct.
+    let (neighbor, flood) = unsafe { (&*neighbor, &*flood) };
+    if neighbor.flags & Neighbor::FIRST != 0 && neighbor.endpoint != flood.sender {
+        // SAFETY: a plain helper call on the program's own context. No copy is lost but for want of memory.
+        unsafe { bpf_clone_redirect(flood.skb, neighbor.ifindex, 0) };
+    }
+    0
 }
 
 /// To a container of the same network: no state, no rewrite.

@@ -1,9 +1,11 @@
 //! The maps, and the traits by which generic code finds those of its address family. Layouts: `dataplane_common::layout`.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup, bpf_sock_tuple},
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
     macros::btf_map,
 };
 use dataplane_common::{
@@ -12,8 +14,8 @@ use dataplane_common::{
     decision::World,
     layout::{
         Config, DEFAULT_FLOWS, DropCount, DropKey, Endpoint, Interface, MAX_ENDPOINTS, MAX_INTERFACES,
-        MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PUBLISHED, MAX_UPLINKS, Neighbor, Network, Published, PublishedKey,
-        Uplink,
+        MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PUBLISHED, MAX_SOCKET_PEERS, MAX_UPLINKS, Neighbor, Network, Published,
+        PublishedKey, SocketPeer, SocketPeerKey, Uplink,
     },
     wire::{Be16, IpHeader, Packet},
 };
@@ -56,6 +58,10 @@ pub static LOCAL_ADDRESSES: HashMap<AnyAddress, u32, MAX_LOCAL_ADDRESSES, NO_PRE
 /// Published ports.
 #[btf_map]
 pub static PUBLISHED: HashMap<PublishedKey, Published, MAX_PUBLISHED, NO_PREALLOC> = HashMap::new();
+
+/// Whom the host's own sockets believe to talk to, where they really talk to a container.
+#[btf_map]
+pub static SOCKET_PEERS: LruHashMap<SocketPeerKey, SocketPeer, MAX_SOCKET_PEERS> = LruHashMap::new();
 
 /// Uplinks by ifindex.
 #[btf_map]
@@ -256,6 +262,13 @@ pub fn neighbor(network: Zone, address: AnyAddress) -> Option<&'static Neighbor>
     // SAFETY: the kernel frees a removed element only after an RCU grace period, which this program's run holds off, and
     // only the agent writes these values.
     Some(unsafe { &*pointer })
+}
+
+/// A network's own map of neighbours, as helpers take it.
+#[inline(always)]
+pub fn neighbors(network: Zone) -> Option<*mut c_void> {
+    let map: &Neighbors = NEIGHBORS.get(u32::from(network.0))?;
+    Some((&raw const *map).cast_mut().cast())
 }
 
 /// The interface with this index, if it is ours.

@@ -1,10 +1,11 @@
 //! Threads: short ones that enter a namespace, and long ones that serve until they are no longer needed.
 
+use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a server looks whether it should end, and how long one step of it may block.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -13,6 +14,18 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// caller's.
 pub(crate) fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panicked| resume_unwind(panicked)))
+}
+
+/// Binds a socket that takes the place of one just closed. Tests that run beside this one start processes, and between fork
+/// and exec such a process has a copy of every socket: for a moment, a closed port is still taken.
+pub(crate) fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => thread::sleep(TICK),
+            done => return done,
+        }
+    }
 }
 
 /// A thread that repeats one step until this is dropped.

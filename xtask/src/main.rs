@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod demo;
 mod privilege;
 mod progress;
 mod run;
@@ -32,16 +33,25 @@ enum Command {
     Build(build::BuildArgs),
     Run(run::RunArgs),
     Test(test::TestArgs),
+    Demo(demo::DemoArgs),
     Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    Probe(demo::probe::ProbeArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Runs inside containers, where there is no workspace.
+    if let Command::Probe(args) = &cli.command {
+        return demo::probe::run(args);
+    }
     let result = Workspace::locate().and_then(|workspace| match cli.command {
         Command::Build(args) => build::run(&workspace, &args),
         Command::Run(args) => run::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
+        Command::Demo(args) => demo::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
+        Command::Probe(_) => Ok(()),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -114,8 +114,9 @@ impl HostWatch {
         // SAFETY: the socket owns its descriptor, which stays open until `changes` is dropped.
         let changes = unsafe { AsyncFd::register_with_interest(changes, Interest::READABLE) };
         let changes = changes.to(|| "listen for changes of links, addresses and routes")?;
-        let (sender, view) = watch::channel(snapshot(netlink, &rule).await?);
-        let netlink = netlink.clone();
+        // A connection of its own: the kernel refuses a second listing on a socket while a first one goes on.
+        let netlink = Netlink::open_in(&netlink.netns)?;
+        let (sender, view) = watch::channel(snapshot(&netlink, &rule).await?);
         let task = tokio::spawn(async move {
             if let Err(error) = follow(&netlink, &rule, &changes, &sender).await {
                 tracing::error!("no longer following the host's links, addresses and routes: {error}");

@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::fail::OrFail;
 use crate::net::{Net, PATIENCE};
-use crate::thread::{Background, TICK};
+use crate::thread::{Background, TICK, patiently};
 
 /// A listening server in a namespace. Dropping it closes its port; open connections stay until their clients leave.
 pub struct TcpServer {
@@ -26,7 +26,7 @@ impl Net {
     /// Starts a server here.
     #[track_caller]
     pub fn tcp_listen(&self, ip: IpAddr, port: u16) -> TcpServer {
-        let server = self.tcp_bind(ip, port).and_then(TcpServer::start);
+        let server = patiently(|| self.tcp_bind(ip, port)).and_then(TcpServer::start);
         server.or_fail(format_args!("listen on port {port} of {ip} in {}", self.name()))
     }
 

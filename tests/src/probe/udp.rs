@@ -9,7 +9,7 @@ use super::patient;
 use crate::fail::OrFail;
 use crate::net::{Net, PATIENCE, SILENCE};
 use crate::process::within;
-use crate::thread::{Background, TICK};
+use crate::thread::{Background, TICK, patiently};
 
 /// A datagram's sender and content.
 type Arrival = (SocketAddr, String);
@@ -33,7 +33,7 @@ impl Net {
     /// A bare socket here, which waits as long as the namespace's patience.
     #[track_caller]
     pub fn udp_bind(&self, ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
-        patient(self.run(|| UdpSocket::bind((ip, port)))?, self.patience())
+        patient(patiently(|| self.run(|| UdpSocket::bind((ip, port))))?, self.patience())
     }
 
     /// Sends one datagram and expects no answer.

@@ -162,11 +162,6 @@ impl Cpus {
         let client = cpus.next().context("there is no CPU to run on")?;
         Ok(Self { client, server: cpus.next().unwrap_or(client) })
     }
-
-    /// Are there two?
-    pub(super) fn are_two(self) -> bool {
-        self.client != self.server
-    }
 }
 
 /// Repeats `step` on one CPU until time is up. When it is, the other end may have gone already, which is no error.

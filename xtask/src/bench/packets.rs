@@ -18,11 +18,9 @@ pub(super) struct Times {
     /// `IPv4` or `IPv6`.
     family: String,
     /// Whether the program ran once for each packet, rather than many times over the same one.
-    single: bool,
-    /// One for each round.
+    once: bool,
+    /// One sample of each round.
     nanoseconds: Vec<f64>,
-    /// What the harness took by itself in the same round.
-    harness: Vec<f64>,
 }
 
 /// Builds and runs the program that measures; cargo stays with the caller, what it runs becomes root.
@@ -37,7 +35,77 @@ pub(super) fn command(workspace: &Workspace, rounds: u32) -> Result<Command> {
     Ok(cargo)
 }
 
+/// The program that stands for an empty one: what it takes, the harness takes.
+const EMPTY: &str = "collect";
+
+/// The families, as `packet_bench` names them.
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+
 /// The samples as a table with its explanation.
-pub(super) fn report(_all: &[Times]) -> String {
-    String::new()
+pub(super) fn report(all: &[Times]) -> String {
+    let mut rows = Vec::new();
+    // Both families of a path stand beside each other.
+    for times in all.iter().filter(|times| times.program != EMPTY && times.family == FAMILIES[0]) {
+        let [v4, v6] = FAMILIES.map(|family| table::value(net(all, times, family)));
+        let remark = if times.once { " (run once)" } else { "" };
+        rows.push([times.program.clone(), format!("{}{remark}", times.path), v4, v6]);
+    }
+    let harness = |once| {
+        let empty = all.iter().find(|times| times.program == EMPTY && times.once == once);
+        table::value(empty.and_then(|empty| Estimate::of(&empty.nanoseconds)))
+    };
+    let [header_v4, header_v6] = ["IPv4, ns", "IPv6, ns"];
+    format!(
+        "\nNanoseconds that a TCP segment spends in each program, by BPF_PROG_TEST_RUN; less is better. Subtracted already is what an \
+         empty\nprogram takes there: {}, or {} where a packet opens a flow, so that the program can run over it only once.\n\n{}",
+        harness(false),
+        harness(true),
+        table::draw(["program", "packet", header_v4, header_v6], 2, &rows)
+    )
+}
+
+/// What a path takes over one family, without the harness.
+fn net(all: &[Times], path: &Times, family: &str) -> Option<Estimate> {
+    let of = |program: &str, name: Option<&str>| {
+        all.iter().find(|times| {
+            times.program == program
+                && times.family == family
+                && times.once == path.once
+                && name.is_none_or(|name| times.path == name)
+        })
+    };
+    let (gross, empty) = (of(&path.program, Some(&path.path))?, of(EMPTY, None)?);
+    let net: Vec<_> = gross.nanoseconds.iter().zip(&empty.nanoseconds).map(|(gross, empty)| gross - empty).collect();
+    Estimate::of(&net)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(program: &str, family: &str, once: bool, nanoseconds: [f64; 3]) -> Times {
+        let path = if program == EMPTY { "nothing" } else { "something" };
+        Times {
+            program: program.into(),
+            path: path.into(),
+            family: family.into(),
+            once,
+            nanoseconds: nanoseconds.into(),
+        }
+    }
+
+    #[test]
+    fn the_harness_is_subtracted_for_each_way_of_running_and_round() {
+        let all = [
+            times(EMPTY, "IPv4", false, [20.0, 30.0, 40.0]),
+            times(EMPTY, "IPv4", true, [90.0, 90.0, 90.0]),
+            times("from_uplink", "IPv4", false, [120.0, 130.0, 140.0]),
+            times("from_uplink", "IPv4", true, [1000.0, 1090.0, 1100.0]),
+        ];
+        assert_eq!(net(&all, &all[2], "IPv4"), Some(Estimate { median: 100.0, spread: 0.0 }));
+        assert_eq!(net(&all, &all[3], "IPv4").map(|net| net.median), Some(1000.0));
+        assert_eq!(net(&all, &all[2], "IPv6"), None);
+        let report = report(&all);
+        assert!(report.contains("something (run once)   1000 ± 25          -\n"), "{report}");
+    }
 }

@@ -85,6 +85,10 @@ impl Dataplane {
         }
         self.gateways.insert(config.slot, config.gateways.clone());
         self.write_local_addresses()?;
+        let old = self.maps.networks.get(&slot, 0)?;
+        if old.bridge != 0 && old.bridge != config.bridge_ifindex {
+            absent_is_fine(self.maps.interfaces.remove(&old.bridge))?;
+        }
         self.maps.networks.set(slot, network(config), 0)?;
         for subnet in &config.subnets {
             self.maps.subnets.insert(&prefix(subnet), slot, 0)?;
@@ -330,12 +334,16 @@ fn endpoint(config: &EndpointConfig, old: &Endpoint, quota: u32) -> Endpoint {
 
 /// The addresses under which an endpoint is found by its neighbours.
 fn neighbors(config: &EndpointConfig) -> impl Iterator<Item = (AnyKey, Neighbor)> + use<> {
-    let neighbor = Neighbor { endpoint: config.slot, ifindex: config.ifindex, mac: config.mac, reserved: 0 };
+    let neighbor = Neighbor { endpoint: config.slot, ifindex: config.ifindex, mac: config.mac, flags: 0 };
     let link_local = config.ipv6.map(|_| V6::link_local_of(config.mac).0);
     [config.ipv4.map(|v4| key(v4.into())), config.ipv6.map(|v6| key(v6.into())), link_local]
         .into_iter()
         .flatten()
-        .map(move |address| (address, neighbor))
+        .enumerate()
+        .map(move |(index, address)| {
+            let flags = if index == 0 { Neighbor::FIRST } else { 0 };
+            (address, Neighbor { flags, ..neighbor })
+        })
 }
 
 /// Makes the map hold exactly `wanted`.

@@ -253,7 +253,7 @@ fn every_program_loads_and_stays_within_its_budget() {
     const BUDGET: u32 = 100_000;
     Host::new().run(|bench| {
         let programs = bench.dataplane.programs();
-        assert_eq!(programs.len(), 9);
+        assert_eq!(programs.len(), 15);
         for program in programs {
             let verified = program.verified_instructions.unwrap_or_default();
             assert!(verified < BUDGET, "{}: {verified} verified instructions", program.name);
