@@ -13,8 +13,9 @@ impl<'a> Skb<'a> {
     /// Takes the packet and makes sure that its headers can be read directly: an skb may have them in a page of its own.
     #[inline(always)]
     pub fn new(ctx: &'a TcContext) -> Self {
-        if ctx.data() + HEADERS > ctx.data_end() {
-            let wanted = ctx.len().min(HEADERS as u32);
+        // Small packets are all there: asking for more would make the kernel copy what a sender still holds.
+        let wanted = ctx.len().min(HEADERS as u32);
+        if ctx.data() + wanted as usize > ctx.data_end() {
             // A failure shows as a header that cannot be read.
             let _ = ctx.pull_data(wanted);
         }
