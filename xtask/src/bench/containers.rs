@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use spandrel_tests::{V4, V6};
 
@@ -45,7 +45,7 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Series>> 
                 progress.set_message(format!("{}, {}", load.name(), peer.way.name()));
                 let sample = load.measure(peer, cpus, period)?;
                 let series = all.iter_mut().find(|series| (series.load, series.way) == (load, peer.way));
-                series.into_iter().for_each(|series| series.samples.push(sample));
+                series.context("a way that is no way")?.samples.push(sample);
                 progress.inc(1);
             }
         }
@@ -79,15 +79,14 @@ pub(super) fn report(all: &[Series]) -> String {
     let header = ["Between two namespaces", veth, bridge, spandrel, "bridge / veth", "Spandrel / veth"];
     let rounds = samples(Load::TcpStream, Way::Veth).len();
     let mut text = format!(
-        "\nMedian ± half of the middle half of {rounds} rounds; more is better. A bare veth pair is the limit: a ratio of 1.00 to it is \
-         perfect.\nStream and packets: client and server have a CPU each. The other two: both share one CPU, so that the \
-         figure is CPU time spent.\n\n{}",
+        "\nMedian of {rounds} rounds ± half of what their middle half spans. More is better, and a bare veth pair is the limit.\n\
+         Client and server have a CPU each; where they share one, the figure tells the CPU time spent, and is steadier.\n\n{}",
         table::draw(header, 1, &rows)
     );
     if !unclear.is_empty() {
         text += &format!(
-            "\nToo much else is going on for a verdict on: {}. Try again with --rounds {} on a quieter machine.",
-            unclear.join("; "),
+            "\nToo much else is going on for a verdict on:\n  {}\nTry again on a quieter machine, or with --rounds {}.\n",
+            unclear.join("\n  "),
             rounds * 3
         );
     }

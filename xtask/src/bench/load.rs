@@ -1,10 +1,11 @@
 //! Loads: a client and a server that keep two threads busy, and how much they get done in a second.
 //!
-//! Each end is one thread in its own namespace, bound to one CPU. An end is a step that is repeated until time is up.
+//! Each end is a thread in its own namespace, bound to one CPU: a step that is repeated until time is up.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,11 +44,15 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 pub(super) enum Load {
     /// One TCP connection that carries as much as it can.
     TcpStream,
+    /// The same on one CPU.
+    TcpStreamOnOne,
     /// Small datagrams as fast as they can be sent; those that arrive count.
     UdpPackets,
-    /// One byte there and one back over an open connection.
+    /// The same on one CPU, sent and received by turns.
+    UdpPacketsOnOne,
+    /// One byte there and one back over an open connection, on one CPU.
     TcpExchanges,
-    /// A new connection for one byte there and one back.
+    /// A new connection for one byte there and one back, on one CPU.
     TcpConnections,
 }
 
@@ -70,13 +75,22 @@ type Step = Box<dyn FnMut() -> io::Result<u64> + Send>;
 
 impl Load {
     /// All.
-    pub(super) const ALL: [Load; 4] = [Load::TcpStream, Load::UdpPackets, Load::TcpExchanges, Load::TcpConnections];
+    pub(super) const ALL: [Load; 6] = [
+        Load::TcpStream,
+        Load::TcpStreamOnOne,
+        Load::UdpPackets,
+        Load::UdpPacketsOnOne,
+        Load::TcpExchanges,
+        Load::TcpConnections,
+    ];
 
     /// The name in a table.
     pub(super) fn name(self) -> &'static str {
         match self {
             Load::TcpStream => "TCP stream, Gbit/s",
+            Load::TcpStreamOnOne => "TCP stream on one CPU, Gbit/s",
             Load::UdpPackets => "UDP packets of 64 bytes, 1000/s",
+            Load::UdpPacketsOnOne => "UDP packets on one CPU, 1000/s",
             Load::TcpExchanges => "TCP request/response on one CPU, 1000/s",
             Load::TcpConnections => "new TCP connections on one CPU, 1000/s",
         }
@@ -85,7 +99,7 @@ impl Load {
     /// What a count in a second is multiplied by for the table's unit.
     pub(super) fn scale(self) -> f64 {
         match self {
-            Load::TcpStream => 8e-9,
+            Load::TcpStream | Load::TcpStreamOnOne => 8e-9,
             _ => 1e-3,
         }
     }
@@ -98,14 +112,18 @@ impl Load {
         let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
         let (result, rate) = thread::scope(|scope| {
             let (stop, done) = (&stop, &done);
-            let threads = ends.map(|end| scope.spawn(move || end.net.run(|| repeat(end.cpu, end.step, stop, done))));
+            let threads = ends.into_iter().map(|end| {
+                let End { net, cpu, step } = end;
+                scope.spawn(move || net.run(|| repeat(cpu, step, stop, done)))
+            });
+            let threads: Vec<_> = threads.collect();
             thread::sleep(WARM_UP);
             let (start, before) = (Instant::now(), done.load(Ordering::Relaxed));
             thread::sleep(period);
             let (time, after) = (start.elapsed(), done.load(Ordering::Relaxed));
             stop.store(true, Ordering::Relaxed);
-            let ended = threads.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            (ended.into_iter().collect::<io::Result<()>>(), (after - before) as f64 / time.as_secs_f64())
+            let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            (ended.collect::<io::Result<()>>(), (after - before) as f64 / time.as_secs_f64())
         });
         result.with_context(|| format!("\"{}\" broke off over {}", self.name(), peer.way.name()))?;
         if rate == 0.0 {
@@ -115,42 +133,36 @@ impl Load {
     }
 
     /// Opens the sockets, each in its namespace.
-    fn ends<'p>(self, peer: &'p Peer, cpus: Cpus) -> io::Result<[End<'p>; 2]> {
-        let address = peer.address;
-        let (client, server): (Step, Step) = match self {
-            Load::TcpStream => {
-                let (client, server) = connected(peer)?;
-                (write_blocks(client), read_blocks(server))
+    ///
+    /// With both ends on one CPU, what is done in a second tells how much CPU time it costs, and no idle CPU has to be woken up.
+    fn ends<'p>(self, peer: &'p Peer, cpus: Cpus) -> io::Result<Vec<End<'p>>> {
+        let client = |cpu, step| End { net: &peer.client, cpu, step };
+        let server = |step| End { net: &peer.server, cpu: cpus.server, step };
+        Ok(match self {
+            Load::TcpStream | Load::TcpStreamOnOne => {
+                let (from, to) = connected(peer)?;
+                let cpu = if self == Load::TcpStream { cpus.client } else { cpus.server };
+                vec![client(cpu, write_blocks(from)), server(read_blocks(to))]
             }
             Load::UdpPackets => {
-                let receiver = peer.server.run(|| UdpSocket::bind((address, 0)))?;
-                let to = receiver.local_addr()?;
-                let sender = peer.client.run(|| {
-                    let socket = UdpSocket::bind((Family::of(address).any(), 0))?;
-                    socket.connect(to).map(|()| socket)
-                })?;
-                setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
-                (send_datagrams(sender), receive_datagrams(receiver))
+                let (from, to) = datagram_sockets(peer)?;
+                vec![client(cpus.client, send_datagrams(from)), server(receive_datagrams(to))]
+            }
+            Load::UdpPacketsOnOne => {
+                let (from, to) = datagram_sockets(peer)?;
+                let (mut send, mut receive) = (send_datagrams(from), receive_datagrams(to));
+                vec![server(Box::new(move || send().and_then(|_| receive())))]
             }
             Load::TcpExchanges => {
-                let (client, server) = connected(peer)?;
-                (ask(client), answer(server))
+                let (from, to) = connected(peer)?;
+                vec![client(cpus.server, ask(from)), server(answer(to))]
             }
             Load::TcpConnections => {
                 let listener = listen(peer)?;
                 let to = listener.local_addr()?;
-                (open_connections(to), accept_connections(listener))
+                vec![client(cpus.server, open_connections(to)), server(accept_connections(listener))]
             }
-        };
-        // On one CPU, what is done in a second tells how much of a CPU one of them costs, and no idle CPU has to be woken up.
-        let client_cpu = match self {
-            Load::TcpStream | Load::UdpPackets => cpus.client,
-            Load::TcpExchanges | Load::TcpConnections => cpus.server,
-        };
-        Ok([
-            End { net: &peer.client, cpu: client_cpu, step: client },
-            End { net: &peer.server, cpu: cpus.server, step: server },
-        ])
+        })
     }
 }
 
@@ -227,6 +239,15 @@ fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<u64> {
     }
 }
 
+/// A sender and the receiver that it sends to.
+fn datagram_sockets(peer: &Peer) -> io::Result<(UdpSocket, UdpSocket)> {
+    let receiver = peer.server.run(|| UdpSocket::bind((peer.address, 0)))?;
+    setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    let sender = peer.client.run(|| UdpSocket::bind((Family::of(peer.address).any(), 0)))?;
+    sender.connect(receiver.local_addr()?)?;
+    Ok((sender, receiver))
+}
+
 fn send_datagrams(socket: UdpSocket) -> Step {
     let content = [0x5a; DATAGRAM];
     Box::new(move || {
@@ -237,7 +258,7 @@ fn send_datagrams(socket: UdpSocket) -> Step {
     })
 }
 
-/// Asks again and again instead of sleeping: waking a receiver up costs the sender more than a packet does, and how often that
+/// Asks again and again instead of sleeping: waking a receiver up costs the sender as much as some packets, and how often it
 /// happens is chance.
 fn receive_datagrams(socket: UdpSocket) -> Step {
     let mut contents = [[0; DATAGRAM]; BATCH];
@@ -247,7 +268,7 @@ fn receive_datagrams(socket: UdpSocket) -> Step {
         match recvmmsg(socket.as_raw_fd(), &mut headers, &mut slices, MsgFlags::MSG_DONTWAIT, None) {
             Ok(received) => Ok(received.count() as u64),
             Err(Errno::EAGAIN) => {
-                std::hint::spin_loop();
+                thread::yield_now();
                 Ok(0)
             }
             Err(error) => Err(error.into()),

@@ -53,7 +53,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     json: bool,
 
-    /// Measure this binary instead of building one
+    /// Measure between containers of this binary instead of building one
     #[arg(long, value_name = "PATH")]
     spandrel: Option<PathBuf>,
 }
@@ -84,23 +84,22 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
         };
         say("Measuring", "throughput between two containers");
         report.containers = containers(args, &spandrel)?;
+        if !args.json {
+            println!("{}", containers::report(&report.containers));
+        }
     }
     if wanted(Part::Packets) {
-        if args.spandrel.is_none() {
+        if args.spandrel.is_some() || !wanted(Part::Containers) {
             build::ebpf(workspace)?;
         }
         say("Measuring", "single packets in the eBPF programs");
         report.packets = json_of(packets::command(workspace, args.rounds)?)?;
+        if !args.json {
+            println!("{}", packets::report(&report.packets));
+        }
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
-        return Ok(());
-    }
-    if wanted(Part::Containers) {
-        println!("{}", containers::report(&report.containers));
-    }
-    if wanted(Part::Packets) {
-        println!("{}", packets::report(&report.packets));
     }
     Ok(())
 }

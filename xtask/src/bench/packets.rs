@@ -46,21 +46,20 @@ pub(super) fn report(all: &[Times]) -> String {
     let mut rows = Vec::new();
     // Both families of a path stand beside each other.
     for times in all.iter().filter(|times| times.program != EMPTY && times.family == FAMILIES[0]) {
-        let [v4, v6] = FAMILIES.map(|family| table::value(net(all, times, family)));
+        let [v4, v6] = FAMILIES.map(|family| table::whole(net(all, times, family)));
         let remark = if times.once { " (run once)" } else { "" };
         rows.push([times.program.clone(), format!("{}{remark}", times.path), v4, v6]);
     }
     let harness = |once| {
         let empty = all.iter().find(|times| times.program == EMPTY && times.once == once);
-        table::value(empty.and_then(|empty| Estimate::of(&empty.nanoseconds)))
+        table::whole(empty.and_then(|empty| Estimate::of(&empty.nanoseconds)))
     };
-    let [header_v4, header_v6] = ["IPv4, ns", "IPv6, ns"];
     format!(
-        "\nNanoseconds that a TCP segment spends in each program, by BPF_PROG_TEST_RUN; less is better. Subtracted already is what an \
-         empty\nprogram takes there: {}, or {} where a packet opens a flow, so that the program can run over it only once.\n\n{}",
+        "\nNanoseconds in each program per TCP segment, by BPF_PROG_TEST_RUN; less is better. Redirects are decided, not made.\n\
+         What an empty program takes there is subtracted: {}, or {} where it is run only once, so that caches are cold.\n\n{}",
         harness(false),
         harness(true),
-        table::draw(["program", "packet", header_v4, header_v6], 2, &rows)
+        table::draw(["program", "packet", "IPv4, ns", "IPv6, ns"], 2, &rows)
     )
 }
 

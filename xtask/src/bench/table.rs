@@ -34,6 +34,12 @@ pub(super) fn value(estimate: Option<Estimate>) -> String {
     format!("{median:.digits$} ± {spread:.digits$}")
 }
 
+/// `median ± spread` of something whose unit is small enough.
+pub(super) fn whole(estimate: Option<Estimate>) -> String {
+    // Adding zero makes a zero of what is left of a small negative figure's sign.
+    estimate.map_or(NONE.into(), |Estimate { median, spread }| format!("{:.0} ± {spread:.0}", median.round() + 0.0))
+}
+
 /// A ratio, always with two digits.
 pub(super) fn ratio(estimate: Option<Estimate>) -> String {
     estimate.map_or(NONE.into(), |Estimate { median, spread }| format!("{median:.2} ± {spread:.2}"))
@@ -48,8 +54,10 @@ mod tests {
         let shown = |median, spread| value(Some(Estimate { median, spread }));
         assert_eq!(shown(1234.5, 12.3), "1234 ± 12");
         assert_eq!(shown(17.25, 0.31), "17.2 ± 0.3");
-        assert_eq!(shown(3.14159, 0.005), "3.14 ± 0.01");
+        assert_eq!(shown(0.12345, 0.006), "0.12 ± 0.01");
         assert_eq!(ratio(Some(Estimate { median: 0.987, spread: 0.011 })), "0.99 ± 0.01");
+        assert_eq!(whole(Some(Estimate { median: 84.4, spread: 1.6 })), "84 ± 2");
+        assert_eq!(whole(Some(Estimate { median: -0.4, spread: 0.0 })), "0 ± 0");
         assert_eq!((value(None), ratio(None)), ("-".into(), "-".into()));
     }
 
