@@ -144,7 +144,7 @@ fn duplicate_network_names() {
     let mut site = Site::new();
     site.host.create_network("front");
     assert_refused(&mut site, "network create front", &["front", "already exists"]);
-    assert_refused(&mut site, "network create bridge", &["bridge", "already exists"]);
+    assert_refused(&mut site, "network create bridge", &["bridge", "predefined"]);
 }
 
 /// A container's name can be had once, also while its owner is stopped.

@@ -26,6 +26,12 @@ impl Agent {
     pub(super) async fn create_network(&mut self, request: NetworkCreate) -> Result<Created<Network>> {
         check_name("network", &request.name)?;
         if let Some(other) = self.networks.values().find(|network| network.name == request.name) {
+            if other.is_predefined() {
+                return Err(Error::Forbidden(format!(
+                    "operation is not permitted on predefined {} network",
+                    other.name
+                )));
+            }
             return Err(Error::Conflict(format!("network with name {} already exists", other.name)));
         }
         match request.driver.as_str() {

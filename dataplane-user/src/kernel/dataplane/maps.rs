@@ -10,7 +10,10 @@ use aya::{
 use dataplane_common::{
     Flow, FlowKey, V4, V6,
     address::AnyAddress,
-    layout::{Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, Published, PublishedKey, Uplink},
+    layout::{
+        Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, Published, PublishedKey, SocketPeer,
+        SocketPeerKey, Uplink,
+    },
 };
 
 use super::error::DataplaneError;
@@ -56,6 +59,7 @@ const SHAPES: &[Shape] = &[
     shape::<aya::maps::lpm_trie::Key<AnyAddress>, u32>("SUBNETS", MapType::LpmTrie),
     shape::<AnyAddress, u32>("LOCAL_ADDRESSES", MapType::Hash),
     shape::<PublishedKey, Published>("PUBLISHED", MapType::Hash),
+    shape::<SocketPeerKey, SocketPeer>("SOCKET_PEERS", MapType::LruHash),
     shape::<u32, Uplink>("UPLINKS", MapType::Hash),
     shape::<u32, Config>("CONFIG", MapType::Array),
     shape::<DropKey, DropCount>("DROPS", MapType::PerCpuHash),

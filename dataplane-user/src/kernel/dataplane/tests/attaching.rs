@@ -112,3 +112,20 @@ fn a_pinned_map_of_another_shape_is_refused() {
         assert!(error.to_string().contains("PUBLISHED has type Hash, 4-byte keys and 4-byte values"), "{error}");
     });
 }
+
+/// A new agent's programs go on with what the old ones remembered: flows, and whom the host's sockets talk to.
+#[test]
+fn every_memory_of_the_programs_is_pinned() {
+    let host = Host::new();
+    host.inside(async |_| {
+        let dataplane = Dataplane::open(&host.bpffs(), &Options::default()).unwrap();
+        // What is not taken over is each load's own: constants, the log, and memory in place of the stack.
+        let own = |name: &str| {
+            [".", "AYA_LOG", "PACKET", "WORK", "HEAD"].iter().any(|prefix| name.starts_with(prefix))
+                || name.ends_with("_QUESTION")
+        };
+        let loose: Vec<_> = dataplane.ebpf.maps().map(|(name, _)| name).filter(|name| !own(name)).collect();
+        let pinned = |name: &str| host.bpffs().join(format!("v{}/maps/{name}", layout::VERSION)).exists();
+        assert!(loose.iter().all(|name| pinned(name)), "{loose:?}");
+    });
+}
