@@ -52,6 +52,11 @@ drop_reasons! {
     FlowQuota = 18, "The endpoint has as many flows as it may have.";
     RewriteFailed = 19, "The kernel refused to rewrite the packet.";
     Unmasqueraded = 20, "The packet would have left an uplink with a container's private address.";
+    NotAllowed = 21, "The client is not among those that may use the published port (allow-from).";
+    BadChecksum = 22, "The packet would have opened a flow, but its checksum is wrong.";
+    FloodingClient = 23, "The client opens flows to the published port faster than its limit allows (rate-limit).";
+    SpoofedOutside = 24, "From outside with a container's address as its source.";
+    IsolatedNetwork = 25, "The network is isolated: not even the host reaches its containers, nor they the host.";
 }
 
 #[cfg(test)]

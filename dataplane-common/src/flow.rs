@@ -41,15 +41,23 @@ pub struct Flow<A> {
     pub mtu: u16,
     /// The zone in which the other direction's packets come.
     pub peer_zone: Zone,
-    /// [`Flow::ORIGINAL`].
+    /// [`Flow::ORIGINAL`] and others.
     pub flags: u8,
     /// TCP control bits seen in this direction.
     pub seen: tcp::Flags,
     /// Always zero.
     pub reserved: u16,
+    /// The slot of the published port through which the flow came; 0 if through none.
+    pub port: u32,
+    /// The port's generation when the flow was made.
+    pub port_generation: u32,
+    /// TCP: the sequence number that should come next in this direction (RFC 9293 SND.NXT).
+    pub next: u32,
+    /// TCP: the last acknowledgment number sent in this direction.
+    pub acked: u32,
 }
 
-const _: () = assert!(size_of::<Flow<crate::V4>>() == 72 && size_of::<Flow<crate::V6>>() == 108);
+const _: () = assert!(size_of::<Flow<crate::V4>>() == 88 && size_of::<Flow<crate::V6>>() == 124);
 
 /// Who receives in one direction of a flow.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +78,8 @@ impl Party {
 impl<A: Address> Flow<A> {
     /// Flag: the direction of the packet that opened the flow.
     pub const ORIGINAL: u8 = 1;
+    /// Flag: the host's own stack receives in this direction.
+    pub const TO_HOST: u8 = 2;
 
     /// A new entry.
     #[inline(always)]
@@ -92,6 +102,10 @@ impl<A: Address> Flow<A> {
             flags,
             seen: tcp::Flags::default(),
             reserved: 0,
+            port: 0,
+            port_generation: 0,
+            next: 0,
+            acked: 0,
         }
     }
 

@@ -4,14 +4,14 @@
 //! any of them is a new [`VERSION`]: pins of different versions live in different directories.
 
 use crate::{
-    address::{AnyAddress, V4, V6},
+    address::{Address, AnyAddress, V4, V6},
     port::Pool,
     tuple::{Protocol, Zone},
     wire::Be16,
 };
 
 /// Version of everything in this module and of [`crate::Flow`]; part of the path of every pin.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How many networks fit, slot 0 ([`Zone::OUTSIDE`]) included.
 pub const MAX_NETWORKS: usize = 4096;
@@ -27,6 +27,13 @@ pub const MAX_LOCAL_ADDRESSES: usize = 16384;
 pub const MAX_SOCKET_PEERS: usize = 65_536;
 /// How many ports can be published.
 pub const MAX_PUBLISHED: usize = 131_072;
+/// How many published ports have a generation and counters, slot 0 (none) included. One port takes one slot, on however many
+/// addresses it is published.
+pub const MAX_PORTS: usize = 32_768;
+/// How many prefixes may be allowed to use restricted ports, all together.
+pub const MAX_ALLOWED: usize = 65_536;
+/// How many pairs of network and trusted interface fit.
+pub const MAX_TRUSTED: usize = 4096;
 /// Directional entries of the flow table of each family, by default; settable at the first start.
 pub const DEFAULT_FLOWS: usize = 262_144;
 
@@ -71,6 +78,8 @@ pub struct Endpoint {
 impl Endpoint {
     /// Flag: some port of the endpoint is published, so its packets to the own network may be answers to a hairpin flow.
     pub const PUBLISHES: u16 = 1;
+    /// Flag: the veth is no port of the bridge, since a bridge has only 1,023; what is for the bridge is handed to it.
+    pub const UNBRIDGED: u16 = 2;
 }
 
 /// Value of `NETWORKS`, by network slot.
@@ -99,6 +108,10 @@ pub struct Network {
     pub v6_mask: V6,
     /// IPv6 gateway address.
     pub v6_gateway: V6,
+    /// IPv4 address to masquerade with, whatever the uplink; 0.0.0.0: the uplink's own.
+    pub v4_source: V4,
+    /// IPv6 address to masquerade with, whatever the uplink; `::`: the uplink's own.
+    pub v6_source: V6,
 }
 
 impl Network {
@@ -106,15 +119,39 @@ impl Network {
     pub const PRESENT: u32 = 1;
     /// Flag: containers may talk to each other.
     pub const ICC: u32 = 2;
-    /// Flag: sources are translated on the way out.
+    /// Flag of a family: sources are translated on the way out.
     pub const MASQUERADE: u32 = 4;
+    /// Flag of a family: outside reaches every port of every container directly (gateway mode `nat-unprotected`).
+    pub const OPEN: u32 = 16;
+    /// Flag of a family: no port of the host stands for a container's; published ports and echoes are reached at the container's
+    /// own address (gateway mode `routed`).
+    pub const ROUTED: u32 = 64;
     /// Flag: nothing goes out and nothing comes in.
-    pub const INTERNAL: u32 = 8;
+    pub const INTERNAL: u32 = 256;
+    /// Flag: not even the host gets in (gateway mode `isolated`).
+    pub const ISOLATED: u32 = 512;
+    /// Flag: one inside UDP port has one outside port for all destinations, and is reached there by everyone (RFC 4787
+    /// endpoint-independent mapping and filtering).
+    pub const ENDPOINT_INDEPENDENT: u32 = 1024;
+    /// Flag: containers may be reached directly through the interfaces that `TRUSTED` names.
+    pub const TRUSTS: u32 = 2048;
 
     /// Is `flag` set?
     #[inline(always)]
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Is `flag`, one of those that each family has of its own, set for this family?
+    #[inline(always)]
+    pub fn has_for<A: Address>(&self, flag: u32) -> bool {
+        self.has(Self::for_family(flag, A::IS_V6))
+    }
+
+    /// The bit of a flag that each family has of its own: IPv6's is the one above IPv4's.
+    #[inline(always)]
+    pub const fn for_family(flag: u32, v6: bool) -> u32 {
+        flag << v6 as u32
     }
 }
 
@@ -173,8 +210,53 @@ pub struct Published {
     pub endpoint: u32,
     /// Port in the container.
     pub port: Be16,
-    /// Always zero.
-    pub reserved: u16,
+    /// [`Published::RESTRICTED`].
+    pub flags: u16,
+    /// The port's slot in `PORT_GENERATIONS` and `PORT_COUNTS`.
+    pub slot: u32,
+    /// How many flows one client address may open in a second; 0: as many as it likes.
+    pub rate: u32,
+}
+
+impl Published {
+    /// Flag: only clients that `ALLOWED` names may use the port.
+    pub const RESTRICTED: u16 = 1;
+}
+
+/// Value of `PORT_COUNTS` on each CPU, by port slot: what went through a published port.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortCount {
+    /// Flows opened.
+    pub connections: u64,
+    /// Packets towards the container.
+    pub packets_in: u64,
+    /// Their bytes, Ethernet headers included.
+    pub bytes_in: u64,
+    /// Packets from the container.
+    pub packets_out: u64,
+    /// Their bytes, Ethernet headers included.
+    pub bytes_out: u64,
+}
+
+/// Key of `ALLOWED`, a longest prefix match over all 160 bits: the clients that may use a restricted port.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AllowedKey {
+    /// The port's slot.
+    pub slot: u32,
+    /// The client's address.
+    pub client: AnyAddress,
+}
+
+/// Key of `TRUSTED`: through this uplink the network's containers may be reached directly.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrustedKey {
+    /// The uplink.
+    pub ifindex: u32,
+    /// The network's slot.
+    pub network: u32,
 }
 
 /// The one value of `CONFIG`: what the agent tells all programs, and may change at any time.
@@ -258,10 +340,11 @@ pub const EXPIRED_ETHERTYPE: u16 = 0x88b5;
 const _: () = {
     assert!(size_of::<Interface>() == 8);
     assert!(size_of::<Endpoint>() == 60);
-    assert!(size_of::<Network>() == 80);
+    assert!(size_of::<Network>() == 100);
     assert!(size_of::<Neighbor>() == 16);
     assert!(size_of::<Uplink>() == 24);
-    assert!(size_of::<PublishedKey>() == 20 && size_of::<Published>() == 24);
+    assert!(size_of::<PublishedKey>() == 20 && size_of::<Published>() == 32);
+    assert!(size_of::<PortCount>() == 40 && size_of::<AllowedKey>() == 20 && size_of::<TrustedKey>() == 8);
     assert!(size_of::<Config>() == 32);
     assert!(size_of::<SocketPeerKey>() == 32 && size_of::<SocketPeer>() == 20);
     assert!(size_of::<DropKey>() == 8 && size_of::<DropCount>() == 16);
@@ -271,7 +354,8 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        AnyAddress, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, Published, PublishedKey, Uplink,
+        AllowedKey, AnyAddress, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount,
+        Published, PublishedKey, TrustedKey, Uplink,
     };
     use crate::{Flow, FlowKey, V4, V6};
     use aya::Pod;
@@ -286,6 +370,7 @@ mod pod {
     }
 
     pod!(
+        AllowedKey,
         AnyAddress,
         Config,
         DropCount,
@@ -294,8 +379,10 @@ mod pod {
         Interface,
         Neighbor,
         Network,
+        PortCount,
         Published,
         PublishedKey,
+        TrustedKey,
         Uplink
     );
     pod!(FlowKey<V4>, FlowKey<V6>, Flow<V4>, Flow<V6>);

@@ -28,6 +28,8 @@ pub struct Zone(pub u16);
 impl Zone {
     /// Everything behind an uplink.
     pub const OUTSIDE: Self = Self(0);
+    /// The host's own stack.
+    pub const HOST: Self = Self(u16::MAX);
 }
 
 /// Source and destination of a packet. Ports are in network byte order; an ICMP echo carries its identifier in both.

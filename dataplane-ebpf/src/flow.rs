@@ -288,7 +288,7 @@ pub fn prepare_outbound<A: Flows>(
 ) -> Result<(), DropReason> {
     let (slot, endpoint) = owner;
     let Some(uplink) = maps::uplink(ifindex) else { return Err(DropReason::NoUplink) };
-    let masquerade = network.has(Network::MASQUERADE);
+    let masquerade = network.has_for::<A>(Network::MASQUERADE);
     let mut after = packet.tuple;
     if masquerade {
         after.source = A::of_uplink(&uplink);

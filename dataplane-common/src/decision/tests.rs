@@ -16,7 +16,8 @@ fn v4(text: &str) -> V4 {
     text.parse::<Ipv4Addr>().unwrap().into()
 }
 
-const PORT: Published = Published { container: AnyAddress([0; 4]), endpoint: 7, port: Be16::new(80), reserved: 0 };
+const PORT: Published =
+    Published { container: AnyAddress([0; 4]), endpoint: 7, port: Be16::new(80), flags: 0, slot: 0, rate: 0 };
 
 impl World<V4> for Host {
     fn is_local(&self, address: V4) -> bool {
@@ -46,6 +47,8 @@ fn network(flags: u32) -> Network {
         mtu: 1500,
         mac: [2; 6],
         reserved: 0,
+        v4_source: V4(0),
+        v6_source: crate::V6([0; 4]),
         v4: v4("10.0.1.0"),
         v4_mask: v4("255.255.255.0"),
         v4_gateway: v4("10.0.1.1"),

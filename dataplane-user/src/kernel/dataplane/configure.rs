@@ -42,6 +42,8 @@ const NO_NETWORK: Network = Network {
     v6: V6([0; 4]),
     v6_mask: V6([u32::MAX; 4]),
     v6_gateway: V6([0; 4]),
+    v4_source: V4(0),
+    v6_source: V6([0; 4]),
 };
 
 impl Dataplane {
@@ -384,7 +386,8 @@ fn network(config: &NetworkConfig) -> Network {
     let mut network = Network {
         flags: Network::PRESENT
             | flag(config.icc, Network::ICC)
-            | flag(config.masquerade, Network::MASQUERADE)
+            | flag(config.masquerade, Network::for_family(Network::MASQUERADE, false))
+            | flag(config.masquerade, Network::for_family(Network::MASQUERADE, true))
             | flag(config.internal, Network::INTERNAL),
         bridge: config.bridge_ifindex,
         mtu: config.mtu,

@@ -107,6 +107,8 @@ fn value(port: &PortConfig) -> Published {
         container: port.container.into(),
         endpoint: port.endpoint,
         port: Be16::new(port.container_port),
-        reserved: 0,
+        flags: 0,
+        slot: 0,
+        rate: 0,
     }
 }
