@@ -50,6 +50,11 @@ pub trait Address: Copy + Eq {
     fn is_link_local(self) -> bool;
     /// Multicast, or IPv4's limited broadcast 255.255.255.255.
     fn is_group(self) -> bool;
+    /// Never a destination of a packet that is routed: 0.0.0.0/8, 127.0.0.0/8, 240.0.0.0/4 but for the limited broadcast; `::`,
+    /// `::1` (RFC 6890 §2.2, RFC 1812 §5.3.7).
+    fn is_martian(self) -> bool;
+    /// The address to which all stations of a subnet listen (RFC 919 §7); IPv6 has none.
+    fn is_broadcast_of(self, prefix: Self, mask: Self) -> bool;
     /// Does the address lie in `prefix` under `mask`? A mask of zero matches everything.
     fn is_in(self, prefix: Self, mask: Self) -> bool;
     /// Folds the address into one word, for hashing.
@@ -88,6 +93,17 @@ impl Address for V4 {
     #[inline(always)]
     fn is_group(self) -> bool {
         self.0 & 0xf000_0000_u32.to_be() == 0xe000_0000_u32.to_be() || self.0 == u32::MAX
+    }
+
+    #[inline(always)]
+    fn is_martian(self) -> bool {
+        let first = u32::from_be(self.0) >> 24;
+        first == 0 || first == 127 || (first >= 240 && self.0 != u32::MAX)
+    }
+
+    #[inline(always)]
+    fn is_broadcast_of(self, prefix: Self, mask: Self) -> bool {
+        self.0 == prefix.0 | !mask.0 && mask.0 != u32::MAX
     }
 
     #[inline(always)]
@@ -136,6 +152,16 @@ impl Address for V6 {
     #[inline(always)]
     fn is_group(self) -> bool {
         self.0[0] & 0xff00_0000_u32.to_be() == 0xff00_0000_u32.to_be()
+    }
+
+    #[inline(always)]
+    fn is_martian(self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0 && u32::from_be(self.0[3]) <= 1
+    }
+
+    #[inline(always)]
+    fn is_broadcast_of(self, _: Self, _: Self) -> bool {
+        false
     }
 
     #[inline(always)]

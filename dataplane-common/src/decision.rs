@@ -28,16 +28,21 @@ pub enum Verdict {
     Drop(DropReason),
     /// To a container through a published port.
     Publish(Published),
+    /// To a published port, but it opens nothing: it may go on with what has only just been opened.
+    Continue(Published),
     /// Out through an uplink.
     Route,
 }
 
-/// May this packet open a flow? TCP only by a SYN (RFC 9293 §3.5), UDP and echo requests always.
+/// May this packet open a flow? TCP only by a SYN (RFC 9293 §3.5), SCTP by an INIT (RFC 9260 §5.1), UDP, queries and protocols
+/// without ports always, ICMP messages that neither ask nor answer never.
 #[inline(always)]
-pub fn opens<A>(packet: &Packet<A>) -> bool {
+pub fn opens<A: IpHeader>(packet: &Packet<A>) -> bool {
     match packet.kind {
         Kind::Tcp => packet.flags.opens(),
+        Kind::Sctp => packet.init,
         Kind::Udp | Kind::EchoRequest => true,
+        Kind::Other => packet.protocol != A::ICMP,
         _ => false,
     }
 }
@@ -47,20 +52,24 @@ pub fn opens<A>(packet: &Packet<A>) -> bool {
 fn refusal(kind: Kind) -> DropReason {
     match kind {
         Kind::Fragment => DropReason::Fragment,
-        Kind::Options => DropReason::IpOptions,
         Kind::Other => DropReason::UnsupportedProtocol,
         _ => DropReason::NoFlow,
     }
 }
 
-/// The published port that a packet to `address` means: one on that very address, or one on every address of the host.
+/// The published port that a packet to `address` means: one on that very address, or one on every address of the host, all of
+/// 127.0.0.0/8 included.
 #[inline(always)]
 pub fn published<A: IpHeader, W: World<A>>(world: &W, address: A, port: Be16, protocol: Protocol) -> Option<Published> {
+    // The unspecified address is the wildcard's key, and nobody's address.
+    if address == A::UNSPECIFIED {
+        return None;
+    }
     if let Some(exact) = world.published(address, port, protocol) {
         return Some(exact);
     }
     let wildcard = world.published(A::UNSPECIFIED, port, protocol)?;
-    if world.is_local(address) { Some(wildcard) } else { None }
+    if address.is_loopback() || world.is_local(address) { Some(wildcard) } else { None }
 }
 
 /// A container's packet to an address that is not in its own network, or to its gateway.
@@ -71,10 +80,13 @@ pub fn from_container<A: IpHeader, W: World<A>>(
     gateway: A,
     packet: &Packet<A>,
 ) -> Verdict {
-    let destination = packet.tuple.destination;
+    let destination = packet.destination;
     // Never routed (RFC 4291 §2.5.6): at most for the host itself. IPv4's link-local addresses are, in practice.
     if A::IS_V6 && destination.is_link_local() {
         return Verdict::Stack;
+    }
+    if destination.is_martian() {
+        return Verdict::Drop(DropReason::Martian);
     }
     let internal = network.has(Network::INTERNAL);
     if world.is_local(destination) {
@@ -100,15 +112,19 @@ pub fn from_container<A: IpHeader, W: World<A>>(
 /// A packet from behind an uplink.
 #[inline(always)]
 pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> Verdict {
-    let destination = packet.tuple.destination;
-    // The stack drops what comes from outside to a loopback address; ports published there are for the host alone.
-    if destination.is_loopback() {
+    let destination = packet.destination;
+    // The stack drops what comes from outside to a loopback address; ports published there are for the host alone. And what
+    // comes from a link-local address must not leave its link (RFC 4291 §2.5.6).
+    if destination.is_loopback() || (A::IS_V6 && packet.source.is_link_local()) {
         return Verdict::Stack;
     }
-    if matches!(packet.kind, Kind::Tcp | Kind::Udp)
+    if matches!(packet.kind, Kind::Tcp | Kind::Udp | Kind::Sctp)
         && let Some(port) = published(world, destination, packet.tuple.destination_port, packet.protocol)
     {
-        return if opens(packet) { Verdict::Publish(port) } else { Verdict::Drop(DropReason::NoFlow) };
+        if world.network_of(packet.source).is_some() {
+            return Verdict::Drop(DropReason::SpoofedOutside);
+        }
+        return if opens(packet) { Verdict::Publish(port) } else { Verdict::Continue(port) };
     }
     if world.network_of(destination).is_some() && !world.is_local(destination) {
         return Verdict::Drop(DropReason::DirectAccess);

@@ -42,9 +42,8 @@ drop_reasons! {
     IccDisabled = 8, "The network does not let its containers talk to each other (enable_icc=false).";
     DirectAccess = 9, "From outside straight to a container's address; only published ports are open.";
     NoFlow = 10, "The packet belongs to no flow and may not open one.";
-    UnsupportedProtocol = 11, "The protocol cannot be translated.";
+    UnsupportedProtocol = 11, "The ICMP message neither asks nor answers, nor tells of an error: there is no flow that it could belong to.";
     Fragment = 12, "A fragment that would need translation.";
-    IpOptions = 13, "IP options or extension headers on a packet that would need translation.";
     NoUplink = 14, "The route leads out of an interface that is not an uplink.";
     NoUplinkAddress = 15, "The uplink has no address of this family to masquerade with.";
     NoPort = 16, "No free port was found on the uplink's address for this flow.";
@@ -57,6 +56,8 @@ drop_reasons! {
     FloodingClient = 23, "The client opens flows to the published port faster than its limit allows (rate-limit).";
     SpoofedOutside = 24, "From outside with a container's address as its source.";
     IsolatedNetwork = 25, "The network is isolated: not even the host reaches its containers, nor they the host.";
+    Martian = 26, "The destination is an address to which nothing is ever routed, such as 127.0.0.1 or 0.0.0.0.";
+    Tagged = 27, "The container sent a frame with a VLAN tag; its network has no VLANs.";
 }
 
 #[cfg(test)]

@@ -80,6 +80,8 @@ impl<A: Address> Flow<A> {
     pub const ORIGINAL: u8 = 1;
     /// Flag: the host's own stack receives in this direction.
     pub const TO_HOST: u8 = 2;
+    /// Flag: the source after translation is the one that the network asks for, whatever the uplink.
+    pub const FIXED: u8 = 4;
 
     /// A new entry.
     #[inline(always)]

@@ -27,6 +27,8 @@ pub const MAX_LOCAL_ADDRESSES: usize = 16384;
 pub const MAX_SOCKET_PEERS: usize = 65_536;
 /// How many ports can be published.
 pub const MAX_PUBLISHED: usize = 131_072;
+/// Directional entries, of each family, for flows to published ports whose client has yet to show that it sees the answers.
+pub const EMBRYOS: usize = 32_768;
 /// How many published ports have a generation and counters, slot 0 (none) included. One port takes one slot, on however many
 /// addresses it is published.
 pub const MAX_PORTS: usize = 32_768;

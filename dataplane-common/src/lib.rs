@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod checksum;
+pub mod crc32c;
 pub mod decision;
 pub mod drop_reason;
 pub mod flow;

@@ -8,12 +8,7 @@ use dataplane_common::{
     },
 };
 
-use crate::{
-    drops::NEXT,
-    flow::{self, Flows},
-    maps,
-    skb::Skb,
-};
+use crate::{drops::NEXT, flow, make::Make, maps, skb::Skb};
 
 /// Lets in what the host itself sends, what `from_container` has copied to the neighbours, and what belongs to a flow that was
 /// made elsewhere; everything else that the stack forwards came from an interface that we do not watch, straight to a
@@ -41,7 +36,7 @@ pub fn admit(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
 }
 
 #[inline(always)]
-fn packet<A: Flows>(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
+fn packet<A: Make>(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
     let packet = maps::parse::<A>(skb)?;
     if flow::expects(packet, zone) { Ok(NEXT) } else { Err(DropReason::DirectAccess) }
 }

@@ -11,10 +11,7 @@ use dataplane_common::{
     },
 };
 
-use crate::{
-    flow::{self, Flows},
-    skb::Skb,
-};
+use crate::{flow, make::Make, skb::Skb};
 
 /// The program; returns how many pairs it deleted.
 #[classifier]
@@ -28,7 +25,7 @@ pub fn collect(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn run<A: Flows>(ctx: &TcContext) -> i32 {
+fn run<A: Make>(ctx: &TcContext) -> i32 {
     let mut deleted = 0;
     for index in 0..EXPIRED_BATCH {
         let at = ethernet::LEN + index * size_of::<Expired<A>>();
@@ -39,7 +36,7 @@ fn run<A: Flows>(ctx: &TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn collect_pair<A: Flows>(expired: &Expired<A>) -> bool {
+fn collect_pair<A: Make>(expired: &Expired<A>) -> bool {
     // SAFETY: read at once; see `flow::find`.
     let original = unsafe { A::flows().get(expired.key) };
     let owner = match original {

@@ -41,7 +41,7 @@ fn run(skb: &Skb<'_>) -> Outcome {
 
 #[inline(always)]
 fn packet<A: Family>(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
-    let destination = maps::parse::<A>(skb)?.tuple.destination;
+    let destination = maps::parse::<A>(skb)?.destination;
     if destination.is_group() || Maps.is_local(destination) {
         return Ok(NEXT);
     }

@@ -24,7 +24,8 @@ use dataplane_common::{
 
 use crate::{
     drops::{Dropped, NEXT, Outcome, finish},
-    flow::{self, Flows},
+    embryo, flow,
+    make::{self, Make},
     maps::{self, Maps},
     neighbor, rewrite, route,
     skb::Skb,
@@ -52,6 +53,8 @@ fn run(skb: &Skb<'_>) -> Outcome {
         return Err(Dropped::at(slot, DropReason::SpoofedMac));
     }
     let verdict = match header.ethertype.get() {
+        // No bridge of ours has VLANs, and a redirect would carry the tag into those of the uplink.
+        _ if skb.is_tagged() => Err(DropReason::Tagged),
         ethernet::IPV4 => ip::<V4>(skb, &sender, header.is_group()),
         ethernet::IPV6 => ip::<V6>(skb, &sender, header.is_group()),
         ethernet::ARP => neighbor::arp(skb, sender.endpoint),
@@ -71,8 +74,8 @@ fn sender(ifindex: u32) -> Option<Sender> {
 
 /// The source must be the endpoint's own (RFC 2827); IPv6 also has its link-local address, and none during autoconfiguration.
 #[inline(always)]
-fn check_source<A: Flows>(packet: &Packet<A>, endpoint: &Endpoint) -> Result<(), DropReason> {
-    let source = packet.tuple.source;
+fn check_source<A: Make>(packet: &Packet<A>, endpoint: &Endpoint) -> Result<(), DropReason> {
+    let source = packet.source;
     if (source == A::of_endpoint(endpoint) && source != A::UNSPECIFIED)
         || (A::IS_V6 && (source == A::link_local_of_endpoint(endpoint) || is_autoconfiguration(packet)))
     {
@@ -84,36 +87,43 @@ fn check_source<A: Flows>(packet: &Packet<A>, endpoint: &Endpoint) -> Result<(),
 
 /// Duplicate address detection and multicast listener reports come from `::` (RFC 4862 §5.4.2, RFC 3590 §4), to groups only.
 #[inline(always)]
-fn is_autoconfiguration<A: Flows>(packet: &Packet<A>) -> bool {
-    packet.tuple.source == A::UNSPECIFIED && packet.tuple.destination.is_group()
+fn is_autoconfiguration<A: Make>(packet: &Packet<A>) -> bool {
+    packet.source == A::UNSPECIFIED && packet.destination.is_group()
 }
 
 /// An IP packet; `group` if its frame is for more than one station. A function of its own for each family, so that their
 /// stacks do not add up.
 #[inline(never)]
-fn ip<A: Flows>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropReason> {
+fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropReason> {
     let packet = maps::parse::<A>(skb)?;
     check_source(packet, sender.endpoint)?;
     if packet.kind == Kind::NeighborDiscovery {
-        return neighbor::discovery(skb, sender.endpoint);
+        // Nobody sends it behind extension headers, and Linux would believe it there (RFC 6980).
+        return if packet.is_plain() { neighbor::discovery(skb, sender.endpoint) } else { Err(DropReason::SpoofedArp) };
     }
-    if group || packet.tuple.destination.is_group() {
+    let destination = packet.destination;
+    let (prefix, mask) = A::subnet(sender.network);
+    // A frame for everybody may still hold a packet for one: that is judged as any other.
+    if destination.is_group() || destination.is_broadcast_of(prefix, mask) {
         if group && sender.network.has(Network::ICC) {
             flood(skb, sender);
         }
         return Ok(NEXT);
     }
-    let destination = packet.tuple.destination;
-    let (prefix, mask) = A::subnet(sender.network);
     let gateway = A::gateway(sender.network);
     let near = (destination.is_in(prefix, mask) && destination != gateway) || (A::IS_V6 && destination.is_link_local());
     // To a neighbour no flow is needed, but a container with published ports may be answering one that came by way of the host.
-    if near && sender.endpoint.flags & Endpoint::PUBLISHES == 0 {
+    let publishes = sender.endpoint.flags & Endpoint::PUBLISHES != 0;
+    if near && !publishes {
         return to_neighbor(sender, packet, skb);
     }
     // Once for a hit; a miss makes the flow and looks again.
     for _ in 0..2 {
-        if let Some(entry) = flow::find(packet, sender.endpoint.network) {
+        let mut entry = flow::find(packet, sender.endpoint.network);
+        if publishes && entry.is_none() {
+            entry = embryo::find(packet, sender.endpoint.network);
+        }
+        if let Some(entry) = entry {
             return flow::follow(skb, packet, entry, sender.network.bridge);
         }
         if near {
@@ -122,7 +132,7 @@ fn ip<A: Flows>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, Drop
         if judge(skb, sender, packet)? == Judgement::ForStack {
             return Ok(NEXT);
         }
-        flow::insert(skb, packet)?;
+        make::insert(skb, packet)?;
     }
     Err(DropReason::FlowTableFull)
 }
@@ -156,8 +166,8 @@ unsafe extern "C" fn copy_to(_: *mut c_void, _: *const c_void, neighbor: *const 
 
 /// To a container of the same network: no state, no rewrite.
 #[inline(always)]
-fn to_neighbor<A: Flows>(sender: &Sender, packet: &Packet<A>, skb: &Skb<'_>) -> Result<i32, DropReason> {
-    let Some(neighbor) = maps::neighbor(sender.endpoint.network, packet.tuple.destination.any()) else {
+fn to_neighbor<A: Make>(sender: &Sender, packet: &Packet<A>, skb: &Skb<'_>) -> Result<i32, DropReason> {
+    let Some(neighbor) = maps::neighbor(sender.endpoint.network, packet.destination.any()) else {
         // Perhaps the gateway's link-local address, perhaps nobody: the bridge knows.
         return Ok(NEXT);
     };
@@ -180,22 +190,22 @@ enum Judgement {
 
 /// The first packet of a flow decides. A function of its own for its stack.
 #[inline(never)]
-fn judge<A: Flows>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>) -> Result<Judgement, DropReason> {
+fn judge<A: Make>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>) -> Result<Judgement, DropReason> {
     let Sender { slot, endpoint, network } = *sender;
     match decision::from_container(&Maps, network, A::gateway(network), packet) {
-        Verdict::Stack => return Ok(Judgement::ForStack),
+        Verdict::Stack | Verdict::Continue(_) => return Ok(Judgement::ForStack),
         Verdict::Drop(reason) => return Err(reason),
         Verdict::Publish(published) => {
             let client =
                 Party { endpoint: slot, generation: endpoint.generation, mtu: network.mtu.min(u16::MAX as u32) as u16 };
-            flow::prepare_published(packet, endpoint.network, client, &published)?;
+            make::prepare_published(packet, endpoint.network, client, &published)?;
         }
         Verdict::Route => {
             // The stack answers what has no route or is too big.
             let Some(route) = route::lookup(skb, network.bridge, &packet.tuple) else {
                 return Ok(Judgement::ForStack);
             };
-            flow::prepare_outbound(packet, network, (slot, endpoint), route.ifindex)?;
+            make::prepare_outbound(packet, network, (slot, endpoint), route.ifindex)?;
         }
     }
     Ok(Judgement::Opens)

@@ -4,18 +4,19 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use dataplane_common::{
-    DropReason, V4, V6, Zone,
+    DropReason, Flow, V4, V6, Zone,
     decision::{self, Verdict},
-    flow::Party,
+    layout::Published,
     wire::{
-        Frame as _, Packet,
+        Frame as _, Kind, Packet,
         ethernet::{self, Ethernet},
     },
 };
 
 use crate::{
     drops::{Dropped, NEXT, Outcome, finish},
-    flow::{self, Flows},
+    embryo, flow,
+    make::{self, Make, work},
     maps::{self, Maps},
     skb::Skb,
 };
@@ -29,6 +30,10 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn run(skb: &Skb<'_>) -> Outcome {
     let Some(header) = skb.read::<Ethernet>(0) else { return Ok(NEXT) };
+    // For the VLAN's own interface, where it comes by again.
+    if skb.is_tagged() {
+        return Ok(NEXT);
+    }
     match header.ethertype.get() {
         ethernet::IPV4 => packet::<V4>(skb),
         ethernet::IPV6 => packet::<V6>(skb),
@@ -38,34 +43,84 @@ fn run(skb: &Skb<'_>) -> Outcome {
 
 /// An IP packet. A function of its own for each family, so that their stacks do not add up.
 #[inline(never)]
-fn packet<A: Flows>(skb: &Skb<'_>) -> Outcome {
+fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
     // What cannot be read is not ours to judge: the stack drops it if it is for the host.
     let Ok(packet) = maps::parse::<A>(skb) else { return Ok(NEXT) };
-    // Once for a hit; a miss makes the flow and looks again.
+    // Once for a hit; a flow that has just been proven is looked up again.
     for _ in 0..2 {
-        if let Some(entry) = flow::find(packet, Zone::OUTSIDE) {
-            return flow::follow(skb, packet, entry, skb.ifindex()).map_err(|reason| Dropped::at(0, reason));
-        }
-        match judge(packet)? {
-            Some(slot) => flow::insert(skb, packet).map_err(|reason| Dropped::at(slot, reason))?,
-            None => return Ok(NEXT),
-        }
+        let entry = match flow::find(packet, Zone::OUTSIDE) {
+            Some(entry) => entry,
+            None => match judge(packet)? {
+                Judgement::Follow(entry) => entry,
+                Judgement::Promote(entry) => match embryo::promote(skb, packet, entry) {
+                    Ok(()) => continue,
+                    // Where there is no room, datagrams go on as they did: their flow needs no memory of its own.
+                    Err(_) if packet.kind == Kind::Udp => entry,
+                    Err(reason) => return Err(at_port::<A>(reason)),
+                },
+                Judgement::Open => embryo::plant(packet).map_err(at_port::<A>)?,
+                Judgement::Stray if make::host_converses(skb, packet) => return Ok(NEXT),
+                Judgement::Stray => return Err(at_port::<A>(DropReason::NoFlow)),
+                Judgement::ForStack => return Ok(NEXT),
+            },
+        };
+        return flow::follow(skb, packet, entry, skb.ifindex()).map_err(|reason| Dropped::at(0, reason));
     }
     Err(Dropped::at(0, DropReason::FlowTableFull))
 }
 
-/// A packet without a flow: prepares the one that it opens, to the endpoint that is returned. A function of its own for its
-/// stack.
+/// A drop that is accounted to the endpoint of the published port in working memory.
+#[inline(always)]
+fn at_port<A: Make>(reason: DropReason) -> Dropped {
+    Dropped::at(work::<A>().map_or(0, |work| work.published.endpoint), reason)
+}
+
+/// What becomes of a packet without a flow.
+enum Judgement<A> {
+    /// It goes the way of this entry, which is not in the flow table.
+    Follow(*mut Flow<A>),
+    /// It proves the flow of this entry.
+    Promote(*mut Flow<A>),
+    /// It opens a flow to the published port in working memory.
+    Open,
+    /// It is for that port, but belongs to nothing there.
+    Stray,
+    /// It is not ours.
+    ForStack,
+}
+
+/// A packet without a flow. A function of its own for its stack.
 #[inline(never)]
-fn judge<A: Flows>(packet: &Packet<A>) -> Result<Option<u32>, Dropped> {
-    match decision::from_outside(&Maps, packet) {
+fn judge<A: Make>(packet: &Packet<A>) -> Result<Judgement<A>, Dropped> {
+    let opens = match decision::from_outside(&Maps, packet) {
         Verdict::Publish(published) => {
-            let slot = published.endpoint;
-            flow::prepare_published(packet, Zone::OUTSIDE, Party::OUTSIDE, &published)
-                .map(|()| Some(slot))
-                .map_err(|reason| Dropped::at(slot, reason))
+            remember::<A>(published);
+            true
         }
-        Verdict::Drop(reason) => Err(Dropped::at(0, reason)),
-        Verdict::Stack | Verdict::Route => Ok(None),
+        Verdict::Continue(published) => {
+            remember::<A>(published);
+            false
+        }
+        Verdict::Drop(reason) => return Err(Dropped::at(0, reason)),
+        Verdict::Stack | Verdict::Route if packet.kind != Kind::IcmpError => return Ok(Judgement::ForStack),
+        Verdict::Stack | Verdict::Route => {
+            return Ok(embryo::find(packet, Zone::OUTSIDE).map_or(Judgement::ForStack, Judgement::Follow));
+        }
+    };
+    Ok(match embryo::find(packet, Zone::OUTSIDE) {
+        Some(entry) if embryo::is_proven(packet, entry) => Judgement::Promote(entry),
+        // A reset ends what has hardly begun; the server is to know.
+        Some(entry) if !opens => Judgement::Follow(entry),
+        Some(entry) if packet.kind == Kind::Udp => Judgement::Follow(entry),
+        _ if opens => Judgement::Open,
+        _ => Judgement::Stray,
+    })
+}
+
+/// Puts the published port where those who need it look.
+#[inline(always)]
+fn remember<A: Make>(published: Published) {
+    if let Ok(work) = work::<A>() {
+        work.published = published;
     }
 }

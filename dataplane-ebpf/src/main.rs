@@ -12,10 +12,13 @@
 mod admit;
 mod collect;
 mod drops;
+mod embryo;
 mod flow;
 mod from_bridge;
 mod from_container;
 mod from_uplink;
+mod host;
+mod make;
 mod maps;
 mod neighbor;
 mod rewrite;

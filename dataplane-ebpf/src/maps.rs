@@ -13,9 +13,9 @@ use dataplane_common::{
     address::AnyAddress,
     decision::World,
     layout::{
-        Config, DEFAULT_FLOWS, DropCount, DropKey, Endpoint, Interface, MAX_ENDPOINTS, MAX_INTERFACES,
-        MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PUBLISHED, MAX_SOCKET_PEERS, MAX_UPLINKS, Neighbor, Network, Published,
-        PublishedKey, SocketPeer, SocketPeerKey, Uplink,
+        AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, MAX_ALLOWED,
+        MAX_ENDPOINTS, MAX_INTERFACES, MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PORTS, MAX_PUBLISHED, MAX_SOCKET_PEERS,
+        MAX_UPLINKS, Neighbor, Network, PortCount, Published, PublishedKey, SocketPeer, SocketPeerKey, Uplink,
     },
     wire::{Be16, IpHeader, Packet},
 };
@@ -59,6 +59,18 @@ pub static LOCAL_ADDRESSES: HashMap<AnyAddress, u32, MAX_LOCAL_ADDRESSES, NO_PRE
 #[btf_map]
 pub static PUBLISHED: HashMap<PublishedKey, Published, MAX_PUBLISHED, NO_PREALLOC> = HashMap::new();
 
+/// Generations of published ports, by port slot: flows that carry an older number are dead.
+#[btf_map]
+pub static PORT_GENERATIONS: Array<u32, MAX_PORTS> = Array::new();
+
+/// What went through each published port, by port slot.
+#[btf_map]
+pub static PORT_COUNTS: PerCpuArray<PortCount, MAX_PORTS> = PerCpuArray::new();
+
+/// The clients that may use restricted ports.
+#[btf_map]
+pub static ALLOWED: LpmTrie<AllowedKey, u32, MAX_ALLOWED> = LpmTrie::new();
+
 /// Whom the host's own sockets believe to talk to, where they really talk to a container.
 #[btf_map]
 pub static SOCKET_PEERS: LruHashMap<SocketPeerKey, SocketPeer, MAX_SOCKET_PEERS> = LruHashMap::new();
@@ -82,6 +94,17 @@ pub static FLOWS4: FlowMap<V4> = HashMap::new();
 /// IPv6 flows.
 #[btf_map]
 pub static FLOWS6: FlowMap<V6> = HashMap::new();
+
+/// IPv4 flows to published ports whose client has yet to show that it sees the answers.
+#[btf_map]
+pub static EMBRYOS4: EmbryoMap<V4> = LruHashMap::new();
+
+/// The same for IPv6.
+#[btf_map]
+pub static EMBRYOS6: EmbryoMap<V6> = LruHashMap::new();
+
+/// Where such flows are kept: an LRU, so that a flood of clients that do not exist pushes out its own.
+pub type EmbryoMap<A> = LruHashMap<FlowKey<A>, Flow<A>, EMBRYOS>;
 
 /// A flow table: a preallocated hash, since an LRU forgets idle flows that are alive.
 pub type FlowMap<A> = HashMap<FlowKey<A>, Flow<A>, DEFAULT_FLOWS>;
@@ -111,6 +134,18 @@ pub fn socket_question() -> Option<&'static mut bpf_sock_tuple> {
     SOCKET_QUESTION.get_ptr_mut(0).map(|question| unsafe { &mut *question })
 }
 
+/// What the agent tells all programs; it is there before the first program runs.
+#[inline(always)]
+pub fn config() -> Option<&'static Config> {
+    CONFIG.get(0)
+}
+
+/// May this client use the restricted port in a slot?
+#[inline(always)]
+pub fn is_allowed(slot: u32, client: AnyAddress) -> bool {
+    ALLOWED.get(&Key::new(160, AllowedKey { slot, client })).is_some()
+}
+
 /// Reads the packet that a program judges.
 ///
 /// # Errors
@@ -118,19 +153,17 @@ pub fn socket_question() -> Option<&'static mut bpf_sock_tuple> {
 /// [`DropReason::Malformed`].
 #[inline(always)]
 pub fn parse<A: Family>(skb: &Skb<'_>) -> Result<&'static Packet<A>, DropReason> {
-    read_packet::<A>(skb)?;
-    // SAFETY: the memory is this CPU's own, and a program reads one packet only, once: just now.
-    A::packet().map(|packet| unsafe { &*packet }).ok_or(DropReason::Malformed)
+    let Some(packet) = A::packet() else { return Err(DropReason::Malformed) };
+    // SAFETY: the memory is this CPU's own, and a program reads one packet only, once: now.
+    let packet = unsafe { &mut *packet };
+    read_packet::<A>(skb, packet)?;
+    Ok(packet)
 }
 
 /// A function of its own for its stack.
 #[inline(never)]
-fn read_packet<A: Family>(skb: &Skb<'_>) -> Result<(), DropReason> {
-    let Some(memory) = A::packet() else { return Err(DropReason::Malformed) };
-    let packet = Packet::parse(skb)?;
-    // SAFETY: as in `parse`.
-    unsafe { *memory = packet };
-    Ok(())
+fn read_packet<A: Family>(skb: &Skb<'_>, packet: &mut Packet<A>) -> Result<(), DropReason> {
+    packet.read(skb)
 }
 
 /// The network namespace in which the agent works (`SO_NETNS_COOKIE`); socket programs leave all others alone.
@@ -169,6 +202,8 @@ pub trait Family: IpHeader + 'static {
     fn packet() -> Option<*mut Packet<Self>>;
     /// The family's flow table.
     fn flows() -> &'static FlowMap<Self>;
+    /// The family's flows that have yet to be proven.
+    fn embryos() -> &'static EmbryoMap<Self>;
     /// An endpoint's address.
     fn of_endpoint(endpoint: &Endpoint) -> Self;
     /// An endpoint's link-local address; the unspecified one for IPv4, which has none.
@@ -179,6 +214,8 @@ pub trait Family: IpHeader + 'static {
     fn gateway(network: &Network) -> Self;
     /// An uplink's address.
     fn of_uplink(uplink: &Uplink) -> Self;
+    /// The address with which a network masquerades whatever the uplink, if it is not unspecified.
+    fn source_of(network: &Network) -> Self;
 }
 
 impl Family for V4 {
@@ -190,6 +227,11 @@ impl Family for V4 {
     #[inline(always)]
     fn flows() -> &'static FlowMap<Self> {
         &FLOWS4
+    }
+
+    #[inline(always)]
+    fn embryos() -> &'static EmbryoMap<Self> {
+        &EMBRYOS4
     }
 
     #[inline(always)]
@@ -216,6 +258,11 @@ impl Family for V4 {
     fn of_uplink(uplink: &Uplink) -> Self {
         uplink.v4
     }
+
+    #[inline(always)]
+    fn source_of(network: &Network) -> Self {
+        network.v4_source
+    }
 }
 
 impl Family for V6 {
@@ -227,6 +274,11 @@ impl Family for V6 {
     #[inline(always)]
     fn flows() -> &'static FlowMap<Self> {
         &FLOWS6
+    }
+
+    #[inline(always)]
+    fn embryos() -> &'static EmbryoMap<Self> {
+        &EMBRYOS6
     }
 
     #[inline(always)]
@@ -252,6 +304,11 @@ impl Family for V6 {
     #[inline(always)]
     fn of_uplink(uplink: &Uplink) -> Self {
         uplink.v6
+    }
+
+    #[inline(always)]
+    fn source_of(network: &Network) -> Self {
+        network.v6_source
     }
 }
 

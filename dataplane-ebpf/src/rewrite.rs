@@ -3,22 +3,22 @@
 //! Transport checksums are left to the kernel's helpers, which know whether a checksum is complete, partial (offloaded) or
 //! absent; the IPv4 header's own is always complete and is updated here. Headers are written in one helper call.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     btf_maps::PerCpuArray,
-    helpers::generated::{bpf_skb_change_type, bpf_skb_store_bytes},
+    helpers::generated::{bpf_csum_update, bpf_loop, bpf_skb_change_type, bpf_skb_store_bytes},
     macros::btf_map,
 };
 use dataplane_common::{
-    Address, DropReason, Flow, Protocol, V4, V6,
+    Address, DropReason, Flow, Tuple, V4, V6,
     checksum::Difference,
+    crc32c,
     wire::{
-        Frame as _, Kind, Packet,
+        Be16, Frame as _, Header, IpHeader, Kind, Packet,
         ethernet::{self, Ethernet},
-        icmp,
-        ipv4::Ipv4,
-        ipv6::Ipv6,
-        transport,
+        icmp, transport,
     },
 };
 
@@ -30,100 +30,265 @@ use crate::{
 /// `PACKET_HOST` of `linux/if_packet.h`: the packet is for this host.
 const PACKET_HOST: u32 = 0;
 
-/// Ethernet and IP header, as they lie in the packet; packed, since 14 is no multiple of 4.
-#[repr(C, packed(2))]
-#[derive(Clone, Copy)]
-pub struct Head<H> {
+/// Where new headers are put together; on the stack they would not fit.
+#[repr(C)]
+pub struct Draft<A: IpHeader> {
+    /// Puts the IP header at a multiple of four bytes.
+    padding: [u8; 2],
     ethernet: Ethernet,
-    ip: H,
+    ip: A::Header,
+    /// The IP header inside an ICMP error.
+    quoted: A::Header,
+    /// The tuple after translation.
+    after: Tuple<A>,
+    /// What the change of the quoted packet does to the checksum of the error that quotes it.
+    quoted_difference: u32,
+    /// New destination MAC address.
+    destination: [u8; 6],
+    /// New source MAC address.
+    source: [u8; 6],
+    /// Are there new MAC addresses?
+    new_macs: bool,
+    /// By how much the time to live goes down.
+    hops: u8,
+    /// Always zero.
+    reserved: [u8; 2],
 }
 
-/// Each CPU's memory for new headers.
+/// Each CPU's [`Draft`] for IPv4.
 #[btf_map]
-static HEAD4: PerCpuArray<Head<Ipv4>, 1> = PerCpuArray::new();
+static DRAFT4: PerCpuArray<Draft<V4>, 1> = PerCpuArray::new();
+
+/// Each CPU's [`Draft`] for IPv6.
 #[btf_map]
-static HEAD6: PerCpuArray<Head<Ipv6>, 1> = PerCpuArray::new();
+static DRAFT6: PerCpuArray<Draft<V6>, 1> = PerCpuArray::new();
 
 /// A family whose packets can be rewritten.
 pub trait Rewrite: Family {
     /// This CPU's memory for new headers.
-    fn head() -> Option<*mut Head<Self::Header>>;
+    fn draft() -> Option<*mut Draft<Self>>;
 }
 
 impl Rewrite for V4 {
     #[inline(always)]
-    fn head() -> Option<*mut Head<Ipv4>> {
-        HEAD4.get_ptr_mut(0)
+    fn draft() -> Option<*mut Draft<Self>> {
+        DRAFT4.get_ptr_mut(0)
     }
 }
 
 impl Rewrite for V6 {
     #[inline(always)]
-    fn head() -> Option<*mut Head<Ipv6>> {
-        HEAD6.get_ptr_mut(0)
+    fn draft() -> Option<*mut Draft<Self>> {
+        DRAFT6.get_ptr_mut(0)
     }
 }
 
-/// How the packet goes on.
-#[derive(Clone, Copy)]
-pub struct Link {
-    /// New destination and source MAC address; `None` leaves them.
-    pub macs: Option<([u8; 6], [u8; 6])>,
-    /// By how much the time to live goes down: 1 if we route, 0 if the kernel does.
-    pub hops: u8,
+/// This CPU's [`Draft`].
+#[inline(always)]
+fn draft<A: Rewrite>() -> Result<&'static mut Draft<A>, DropReason> {
+    // SAFETY: the memory is this CPU's own, TC programs on one CPU run one after the other, and none of the functions here keeps
+    // the reference while another one has it.
+    A::draft().map(|draft| unsafe { &mut *draft }).ok_or(DropReason::RewriteFailed)
 }
 
-/// Gives the packet the addresses and ports that its flow's entry says. A function of its own for its stack.
+/// Notes how a packet is to be translated by [`translate`]: the way its flow's entry says. `macs` are the new destination and
+/// source MAC address, if they change; `hops` is by how much the time to live goes down: 1 if we route, 0 if the kernel does.
+#[inline(always)]
+pub fn plan<A: Rewrite>(flow: &Flow<A>, macs: Option<([u8; 6], [u8; 6])>, hops: u8) -> Result<(), DropReason> {
+    let draft = draft::<A>()?;
+    draft.after = flow.after;
+    draft.hops = hops;
+    draft.new_macs = macs.is_some();
+    if let Some((destination, source)) = macs {
+        draft.destination = destination;
+        draft.source = source;
+    }
+    Ok(())
+}
+
+/// Gives the packet the addresses and ports that were planned.
 ///
 /// # Errors
 ///
 /// [`DropReason::RewriteFailed`] when a helper fails; the packet may be half changed and must not go on.
-#[inline(never)]
-pub fn translate<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>, flow: &Flow<A>, link: &Link) -> Result<(), DropReason> {
-    let Some(head) = A::head() else { return Err(DropReason::RewriteFailed) };
-    // SAFETY: the memory is this CPU's own, and nothing that is called from here uses it.
-    let head = unsafe { &mut *head };
-    let (before, after) = (&packet.tuple, flow.after);
-    // Read now: helpers that write make direct pointers invalid.
-    let (Some(ethernet), Some(ip)) = (skb.read::<Ethernet>(0), skb.read::<A::Header>(ethernet::LEN)) else {
-        return Err(DropReason::RewriteFailed);
-    };
-    head.ethernet = ethernet;
-    head.ip = A::translated(ip, after.source, after.destination, link.hops);
-    if let Some((destination, source)) = link.macs {
-        head.ethernet.destination = destination;
-        head.ethernet.source = source;
+#[inline(always)]
+pub fn translate<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
+    // One after the other, not one inside the other: their stacks would add up to too much.
+    match packet.kind {
+        Kind::IcmpError => quote(skb, packet)?,
+        Kind::Sctp => sctp(skb, packet)?,
+        _ => {}
     }
-    let addresses = before.source.difference(after.source).and(before.destination.difference(after.destination)).sum();
+    headers(skb, packet)
+}
+
+/// Changes Ethernet and IP header, ports or identifier, and the checksums over them. A function of its own for its stack.
+#[inline(never)]
+fn headers<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
+    let draft = draft::<A>()?;
+    // Read now: helpers that write make direct pointers invalid.
+    if !skb.read_into(0, &mut draft.ethernet) || !skb.read_into(ethernet::LEN, &mut draft.ip) {
+        return Err(DropReason::RewriteFailed);
+    }
+    if draft.new_macs {
+        draft.ethernet.destination = draft.destination;
+        draft.ethernet.source = draft.source;
+    }
+    // Who tells of an error need not be who the flow goes to.
+    let source = if packet.source == packet.tuple.source { draft.after.source } else { packet.source };
+    let translation = A::translate(&mut draft.ip, source, draft.after.destination, draft.hops);
+    transport(skb, packet, draft, translation.addresses.sum())?;
+    if A::IS_V6 {
+        let mut uncovered = translation.uncovered;
+        if matches!(packet.kind, Kind::Other | Kind::Sctp | Kind::Fragment) {
+            uncovered = uncovered.and(translation.addresses);
+        }
+        tell_card(skb, uncovered);
+    }
+    store(skb, 0, &draft.ethernet, (ethernet::LEN + A::HEADER_LEN) as u32)
+}
+
+/// Changes ports or identifier, and what sums them up with the addresses, whose change is `addresses`.
+#[inline(always)]
+fn transport<A: Rewrite>(
+    skb: &Skb<'_>,
+    packet: &Packet<A>,
+    draft: &Draft<A>,
+    addresses: u32,
+) -> Result<(), DropReason> {
+    let at = usize::from(packet.transport);
     // Where the checksum and the ports (or the identifier) lie behind the IP header, and how many bytes the latter are.
-    let (checksum, at, len) = match packet.kind {
+    let (checksum, ports, len) = match packet.kind {
         Kind::Tcp => (transport::TCP_CHECKSUM, transport::SOURCE_PORT, 4),
         Kind::Udp => (transport::UDP_CHECKSUM, transport::SOURCE_PORT, 4),
         Kind::EchoRequest | Kind::EchoReply => (icmp::CHECKSUM, icmp::IDENTIFIER, 2),
-        _ => (0, 0, 0),
+        Kind::IcmpError => (icmp::CHECKSUM, 0, 0),
+        _ => return Ok(()),
     };
-    if len != 0 {
-        let mut ports = Difference::default().word(before.source_port.raw().into(), after.source_port.raw().into());
-        if len == 4 {
-            ports = ports.word(before.destination_port.raw().into(), after.destination_port.raw().into());
-        }
+    if packet.unsummed {
+        tell_card(skb, port_difference(&packet.tuple, &draft.after, len));
+    } else {
+        let difference =
+            if len == 0 { draft.quoted_difference } else { port_difference(&packet.tuple, &draft.after, len).sum() };
         // ICMP has no pseudo-header over IPv4 (RFC 792), ICMPv6 has (RFC 4443 §2.3).
-        let pseudo = if packet.protocol == Protocol::ICMP { 0 } else { addresses };
+        let is_icmp = matches!(packet.kind, Kind::EchoRequest | Kind::EchoReply | Kind::IcmpError);
+        let pseudo = if is_icmp && !A::IS_V6 { 0 } else { addresses };
         // A computed UDP checksum of zero is written as ones, and zero itself means none (RFC 768).
         let flags = if packet.kind == Kind::Udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
-        let transport = Packet::<A>::TRANSPORT;
-        if !packet.unsummed {
-            update_checksum::<A>(skb, transport + checksum, pseudo, ports.sum(), flags)?;
-        }
-        let value = [after.source_port, after.destination_port];
-        // SAFETY: `value` is four bytes, `len` is two or four.
-        let written =
-            unsafe { bpf_skb_store_bytes(skb.as_ptr(), (transport + at) as u32, (&raw const value).cast(), len, 0) };
-        if written != 0 {
-            return Err(DropReason::RewriteFailed);
-        }
+        update_checksum::<A>(skb, at + checksum, pseudo, difference, flags)?;
     }
-    skb.0.store(0, head, 0).map_err(|_| DropReason::RewriteFailed)
+    if len == 0 {
+        return Ok(());
+    }
+    store(skb, at + ports, &[draft.after.source_port, draft.after.destination_port], len)
+}
+
+/// What a change of ports, or of an identifier if only two bytes change, does to a checksum.
+#[inline(always)]
+fn port_difference<A>(before: &Tuple<A>, after: &Tuple<A>, len: u32) -> Difference {
+    let difference = Difference::default().word(before.source_port.raw().into(), after.source_port.raw().into());
+    if len == 4 {
+        difference.word(before.destination_port.raw().into(), after.destination_port.raw().into())
+    } else {
+        difference
+    }
+}
+
+/// Changes the ports of an SCTP packet. Addresses are not part of its checksum. A function of its own for its stack.
+#[inline(never)]
+fn sctp<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
+    let after = &draft::<A>()?.after;
+    let (at, before) = (usize::from(packet.transport), &packet.tuple);
+    if (before.source_port, before.destination_port) == (after.source_port, after.destination_port) {
+        return Ok(());
+    }
+    let Some(header) = skb.load::<transport::Sctp>(at) else { return Err(DropReason::RewriteFailed) };
+    let bits = |before: Be16, after: Be16| (before.raw() ^ after.raw()).to_ne_bytes();
+    let ([a, b], [c, d]) =
+        (bits(before.source_port, after.source_port), bits(before.destination_port, after.destination_port));
+    let behind = (u32::from(packet.length) + ethernet::LEN as u32).wrapping_sub(u32::from(packet.transport) + 4);
+    let mut checksum = header.checksum;
+    // Zero: the sender leaves the sum to its network card.
+    if checksum != [0; 4] {
+        let mut change = crc32c::Change::new([a, b, c, d], behind);
+        // A loop of the language would be walked through by the verifier step by step.
+        // SAFETY: the callback has the signature that the helper calls, and `change` outlives the call.
+        unsafe { bpf_loop(crc32c::STEPS, shift as *mut c_void, (&raw mut change).cast(), 0) };
+        checksum = change.apply(checksum);
+    }
+    let (old, new) = (u32::from_ne_bytes(header.checksum), u32::from_ne_bytes(checksum));
+    tell_card(skb, port_difference(before, after, 4).word(old, new));
+    store(skb, at + transport::SOURCE_PORT, &[after.source_port, after.destination_port], 4)?;
+    store(skb, at + transport::SCTP_CHECKSUM, &checksum, 4)
+}
+
+/// One step of the checksum's change.
+unsafe extern "C" fn shift(step: u32, change: *mut crc32c::Change) -> i64 {
+    // SAFETY: `sctp` passes this, and it outlives the loop.
+    unsafe { (*change).step(step) };
+    0
+}
+
+/// Gives the packet inside an ICMP error the addresses and ports that it had before it was translated: it is the answer's
+/// answer. Notes what that does to the error's checksum. A function of its own for its stack.
+#[inline(never)]
+fn quote<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
+    let draft = draft::<A>()?;
+    let quote = &packet.quote;
+    let at = usize::from(quote.transport);
+    if !skb.load_into(quote.ip.into(), &mut draft.quoted) {
+        return Err(DropReason::RewriteFailed);
+    }
+    let translation = A::translate(&mut draft.quoted, draft.after.destination, draft.after.source, 0);
+    store(skb, quote.ip.into(), &draft.quoted, A::HEADER_LEN as u32)?;
+    draft.quoted_difference = translation.header.sum();
+    let (ports, len) = match quote.kind {
+        Kind::Tcp | Kind::Udp | Kind::Sctp => (transport::SOURCE_PORT, 4),
+        Kind::EchoRequest | Kind::EchoReply => (icmp::IDENTIFIER, 2),
+        _ => return Ok(()),
+    };
+    store(skb, at + ports, &[draft.after.destination_port, draft.after.source_port], len)?;
+    let ports = port_difference(&packet.tuple, &draft.after, len);
+    let mut all = translation.header.and(ports);
+    if quote.checksum != 0 {
+        let Some(Checksum(sum)) = skb.load::<Checksum>(quote.checksum.into()) else {
+            return Err(DropReason::RewriteFailed);
+        };
+        // As in `transport`: IPv4's ICMP has no pseudo-header.
+        let change = if len == 4 || A::IS_V6 { ports.and(translation.addresses) } else { ports };
+        let mut new = change.update(sum);
+        if new == 0 && quote.kind == Kind::Udp {
+            new = u16::MAX;
+        }
+        all = all.word(sum.into(), new.into());
+        store(skb, quote.checksum.into(), &Checksum(new), 2)?;
+    }
+    draft.quoted_difference = all.sum();
+    Ok(())
+}
+
+/// A checksum field alone; raw.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Checksum(u16);
+
+// SAFETY: an integer: no padding, any bits are valid.
+unsafe impl Header for Checksum {}
+
+/// Keeps the sum over the whole packet right, where the network card has given one: most changes are made up for by a checksum in
+/// the packet, this one is not.
+#[inline(always)]
+fn tell_card(skb: &Skb<'_>, difference: Difference) {
+    // SAFETY: a plain helper call. It fails where there is no such sum.
+    unsafe { bpf_csum_update(skb.as_ptr(), difference.sum()) };
+}
+
+/// Writes the first `len` bytes of a value into the packet.
+#[inline(always)]
+fn store<T>(skb: &Skb<'_>, at: usize, value: &T, len: u32) -> Result<(), DropReason> {
+    // SAFETY: no caller asks for more bytes than the value has.
+    let written = unsafe { bpf_skb_store_bytes(skb.as_ptr(), at as u32, (&raw const *value).cast(), len.into(), 0) };
+    if written == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
 }
 
 /// Updates a transport checksum for changed addresses (pseudo-header) and changed ports, given as differences.

@@ -1,6 +1,8 @@
 //! The packet at hand: a [`Frame`] over the bytes that a TC program may read directly.
 
-use aya_ebpf::{EbpfContext as _, programs::TcContext};
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_skb_load_bytes, programs::TcContext};
 use dataplane_common::wire::{Frame, Header};
 
 /// How much of a packet should be readable directly: Ethernet, IPv6 and TCP headers.
@@ -36,11 +38,46 @@ impl<'a> Skb<'a> {
         unsafe { (*self.0.skb.skb).ingress_ifindex }
     }
 
+    /// Does the packet belong to a VLAN of the interface? Its tag has been taken out of the frame by then.
+    #[inline(always)]
+    pub fn is_tagged(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0.skb.skb).vlan_present != 0 }
+    }
+
     /// Payload bytes of the segments into which the packet will be cut; 0 if it will not.
     #[inline(always)]
     pub fn gso_size(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.0.skb.skb).gso_size }
+    }
+
+    /// [`Frame::read`] in place, which saves stack.
+    #[inline(always)]
+    pub fn read_into<T: Header>(&self, at: usize, header: &mut T) -> bool {
+        let start = self.0.data() + at;
+        if start + size_of::<T>() > self.0.data_end() {
+            return false;
+        }
+        // SAFETY: as in `read`.
+        *header = unsafe { *(start as *const T) };
+        true
+    }
+
+    /// Copies the header at byte `at`, wherever that is; tells whether the packet has it.
+    #[inline(always)]
+    pub fn load_into<T: Header>(&self, at: usize, header: &mut T) -> bool {
+        // SAFETY: any bytes are a valid `Header`.
+        unsafe { self.load_to(at, header) }
+    }
+
+    /// # Safety
+    ///
+    /// `header` may be written to.
+    #[inline(always)]
+    unsafe fn load_to<T: Header>(&self, at: usize, header: *mut T) -> bool {
+        // SAFETY: the memory is as large as is said.
+        unsafe { bpf_skb_load_bytes(self.as_ptr().cast(), at as u32, header.cast(), size_of::<T>() as u32) == 0 }
     }
 
     /// The context, as helpers take it.
@@ -65,5 +102,13 @@ impl Frame for Skb<'_> {
         // SAFETY: the verifier saw the comparison above, and every bit pattern is a valid `Header`. The network header lies
         // at a multiple of four (the kernel's NET_IP_ALIGN), which is what lets whole words be read at once.
         Some(unsafe { *(start as *const T) })
+    }
+
+    /// By a helper: at a position that is known at run time only, a direct read is hard to prove for the verifier.
+    #[inline(always)]
+    fn load<T: Header>(&self, at: usize) -> Option<T> {
+        let mut header = MaybeUninit::<T>::uninit();
+        // SAFETY: the memory is as large as is said, and any bytes are a valid `Header`; a helper that fails fills it with zeroes.
+        unsafe { if self.load_to(at, header.as_mut_ptr()) { Some(header.assume_init()) } else { None } }
     }
 }

@@ -1,5 +1,5 @@
 //! TC egress of each uplink: translates what the fast path left to the stack, and never lets a container's private address
-//! leave. The host's own packets, and those of the fast path, go on after one look at their source.
+//! leave. Packets of the fast path go on after one look at their source, the host's own as `host` says.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use dataplane_common::{
@@ -14,7 +14,8 @@ use dataplane_common::{
 
 use crate::{
     drops::{Dropped, NEXT, Outcome, finish},
-    flow::{self, Flows},
+    flow, host,
+    make::{self, Make},
     maps::{self, Maps},
     skb::Skb,
 };
@@ -27,11 +28,11 @@ pub fn to_uplink(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn run(skb: &Skb<'_>) -> Outcome {
-    if skb.ingress_ifindex() == 0 {
-        return Ok(NEXT);
-    }
     let Some(header) = skb.read::<Ethernet>(0) else { return Ok(NEXT) };
+    let own = skb.ingress_ifindex() == 0;
     match header.ethertype.get() {
+        ethernet::IPV4 if own => host::sends::<V4>(skb),
+        ethernet::IPV6 if own => host::sends::<V6>(skb),
         ethernet::IPV4 => packet::<V4>(skb),
         ethernet::IPV6 => packet::<V6>(skb),
         _ => Ok(NEXT),
@@ -40,9 +41,9 @@ fn run(skb: &Skb<'_>) -> Outcome {
 
 /// An IP packet. A function of its own for each family, so that their stacks do not add up.
 #[inline(never)]
-fn packet<A: Flows>(skb: &Skb<'_>) -> Outcome {
-    let Ok(packet) = maps::parse::<A>(skb) else { return Ok(NEXT) };
-    let source = packet.tuple.source;
+fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
+    let Ok(packet) = maps::parse::<A>(skb) else { return cut::<A>(skb) };
+    let source = packet.source;
     let Some(zone) = Maps.network_of(source) else { return Ok(NEXT) };
     let Some(network) = flow::network(zone) else { return Err(Dropped::at(0, DropReason::Unmasqueraded)) };
     let Some(neighbor) = maps::neighbor(zone, source.any()) else {
@@ -56,20 +57,30 @@ fn packet<A: Flows>(skb: &Skb<'_>) -> Outcome {
             return translated.map(|()| NEXT).map_err(|reason| Dropped::at(slot, reason));
         }
         judge(skb, packet, network, slot)
-            .and_then(|()| flow::insert(skb, packet))
+            .and_then(|()| make::insert(skb, packet))
             .map_err(|reason| Dropped::at(slot, reason))?;
     }
     Err(Dropped::at(slot, DropReason::FlowTableFull))
 }
 
+/// What cannot be read cannot be translated: it leaves only if its source is nobody's of ours.
+#[inline(always)]
+fn cut<A: Make>(skb: &Skb<'_>) -> Outcome {
+    let header: Option<A::Header> = skb.read(ethernet::LEN);
+    match header {
+        Some(header) if Maps.network_of(A::source(&header)).is_none() => Ok(NEXT),
+        _ => Err(Dropped::at(0, DropReason::Malformed)),
+    }
+}
+
 /// A packet that `from_container` left to the stack before there was a flow: its rules are the same here, and the flow that it
 /// opens is prepared. A function of its own for its stack.
 #[inline(never)]
-fn judge<A: Flows>(skb: &Skb<'_>, packet: &Packet<A>, network: &Network, slot: u32) -> Result<(), DropReason> {
+fn judge<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, network: &Network, slot: u32) -> Result<(), DropReason> {
     let Some(endpoint) = flow::endpoint(slot) else { return Err(DropReason::Unmasqueraded) };
     match decision::from_container(&Maps, network, A::gateway(network), packet) {
-        Verdict::Route => flow::prepare_outbound(packet, network, (slot, endpoint), skb.ifindex()),
+        Verdict::Route => make::prepare_outbound(packet, network, (slot, endpoint), skb.ifindex()),
         Verdict::Drop(reason) => Err(reason),
-        Verdict::Stack | Verdict::Publish(_) => Err(DropReason::Unmasqueraded),
+        Verdict::Stack | Verdict::Publish(_) | Verdict::Continue(_) => Err(DropReason::Unmasqueraded),
     }
 }

@@ -60,6 +60,8 @@ fn network(flags: u32) -> Network {
 
 fn packet(to: &str, port: u16, kind: Kind, flags: Flags) -> Packet<V4> {
     Packet {
+        source: v4("10.0.1.2"),
+        destination: v4(to),
         tuple: Tuple {
             source: v4("10.0.1.2"),
             destination: v4(to),
@@ -70,14 +72,19 @@ fn packet(to: &str, port: u16, kind: Kind, flags: Flags) -> Packet<V4> {
         kind,
         flags,
         ttl: 64,
-        unsummed: false,
         length: 40,
-        transport_len: 0,
+        ..Packet::EMPTY
     }
 }
 
 fn syn(to: &str, port: u16) -> Packet<V4> {
     packet(to, port, Kind::Tcp, Flags::SYN)
+}
+
+/// The same packet from somebody outside.
+fn from_afar(packet: Packet<V4>) -> Packet<V4> {
+    let source = v4("198.51.100.7");
+    Packet { source, tuple: Tuple { source, ..packet.tuple }, ..packet }
 }
 
 fn container(network_flags: u32, packet: &Packet<V4>) -> Verdict {
@@ -110,13 +117,22 @@ fn rows_4_and_5_a_published_port_is_reached_from_containers() {
 #[test]
 fn rows_9_11_and_12_outside_reaches_published_ports_only() {
     let world = host();
-    assert_eq!(from_outside(&world, &syn("192.0.2.1", 8080)), Verdict::Publish(PORT));
-    assert_eq!(from_outside(&world, &syn("192.0.2.1", 22)), Verdict::Stack);
-    assert_eq!(from_outside(&world, &syn("10.0.2.2", 80)), Verdict::Drop(DropReason::DirectAccess));
-    assert_eq!(from_outside(&world, &syn("198.51.100.1", 8080)), Verdict::Stack, "not for this host");
-    assert_eq!(from_outside(&world, &syn("127.0.0.1", 9090)), Verdict::Stack, "left to the stack, which drops it");
+    assert_eq!(from_outside(&world, &from_afar(syn("192.0.2.1", 8080))), Verdict::Publish(PORT));
+    assert_eq!(from_outside(&world, &from_afar(syn("192.0.2.1", 22))), Verdict::Stack);
+    assert_eq!(from_outside(&world, &from_afar(syn("10.0.2.2", 80))), Verdict::Drop(DropReason::DirectAccess));
+    assert_eq!(from_outside(&world, &from_afar(syn("198.51.100.1", 8080))), Verdict::Stack, "not for this host");
+    assert_eq!(from_outside(&world, &from_afar(syn("0.0.0.0", 8080))), Verdict::Stack, "nobody's address");
+    assert_eq!(
+        from_outside(&world, &packet("192.0.2.1", 8080, Kind::Tcp, Flags::SYN)),
+        Verdict::Drop(DropReason::SpoofedOutside)
+    );
+    assert_eq!(
+        from_outside(&world, &from_afar(syn("127.0.0.1", 9090))),
+        Verdict::Stack,
+        "left to the stack, which drops it"
+    );
     let stray = packet("192.0.2.1", 8080, Kind::Tcp, Flags::ACK);
-    assert_eq!(from_outside(&world, &stray), Verdict::Drop(DropReason::NoFlow));
+    assert_eq!(from_outside(&world, &from_afar(stray)), Verdict::Continue(PORT));
 }
 
 #[test]
@@ -129,8 +145,6 @@ fn row_14_only_opening_packets_go_out_without_a_flow() {
         (Kind::EchoReply, Flags::default(), DropReason::NoFlow),
         (Kind::IcmpError, Flags::default(), DropReason::NoFlow),
         (Kind::Fragment, Flags::default(), DropReason::Fragment),
-        (Kind::Options, Flags::default(), DropReason::IpOptions),
-        (Kind::Other, Flags::default(), DropReason::UnsupportedProtocol),
     ] {
         assert_eq!(container(0, &packet("198.51.100.1", 443, kind, flags)), Verdict::Drop(reason), "{kind:?}");
     }
@@ -150,4 +164,11 @@ fn an_internal_network_reaches_its_gateway_and_nothing_else() {
         assert_eq!(container(internal, &syn(other, 22)), Verdict::Drop(DropReason::InternalNetwork), "{other}");
     }
     assert_eq!(container(internal, &syn("10.0.2.2", 22)), Verdict::Drop(DropReason::OtherNetwork));
+}
+
+#[test]
+fn nothing_is_routed_to_martians_and_no_port_is_published_there() {
+    for martian in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.9.9", "240.0.0.1"] {
+        assert_eq!(container(0, &syn(martian, 8080)), Verdict::Drop(DropReason::Martian), "{martian}");
+    }
 }

@@ -11,6 +11,10 @@ pub const UNREACHABLE: u8 = 3;
 pub const ECHO_REQUEST: u8 = 8;
 /// ICMP: time exceeded.
 pub const TIME_EXCEEDED: u8 = 11;
+/// ICMP: timestamp request.
+pub const TIMESTAMP_REQUEST: u8 = 13;
+/// ICMP: timestamp reply.
+pub const TIMESTAMP_REPLY: u8 = 14;
 /// ICMP: parameter problem.
 pub const PARAMETER_PROBLEM: u8 = 12;
 /// ICMPv6: the first type that is not an error (RFC 4443 §2.1).

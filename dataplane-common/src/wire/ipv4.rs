@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791).
 
 use super::{Be16, Header};
-use crate::address::V4;
+use crate::{address::V4, checksum};
 
 /// An IPv4 header without options.
 #[repr(C)]
@@ -39,5 +39,18 @@ impl Ipv4 {
     #[inline(always)]
     pub fn is_fragment(&self) -> bool {
         self.fragment.get() & 0x3fff != 0
+    }
+
+    /// The ones' complement sum of the header, checksum included: all ones if that is right (RFC 1071).
+    #[inline(always)]
+    pub fn sum(&self) -> u16 {
+        let halves = |low: u16, high: u16| u64::from(u32::from(low) | u32::from(high) << 16);
+        checksum::fold(
+            halves(u16::from_ne_bytes([self.version_ihl, self.dscp_ecn]), self.total_length.raw())
+                + halves(self.identification.raw(), self.fragment.raw())
+                + halves(u16::from_ne_bytes([self.ttl, self.protocol]), self.checksum.raw())
+                + u64::from(self.source.0)
+                + u64::from(self.destination.0),
+        )
     }
 }

@@ -12,6 +12,37 @@ pub const FRAGMENT: u8 = 44;
 /// Next header: destination options.
 pub const DESTINATION_OPTIONS: u8 = 60;
 
+/// Next header: mobility (RFC 6275).
+pub const MOBILITY: u8 = 135;
+
+/// More extension headers than this in one packet are not looked at; RFC 8200 §4.1 has seven kinds of them.
+pub const MOST_EXTENSIONS: usize = 8;
+
+/// Is it an extension header that can be stepped over? Authentication and encryption are not: they cover the addresses.
+#[inline(always)]
+pub fn is_extension(next_header: u8) -> bool {
+    matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS | MOBILITY)
+}
+
+/// The first eight bytes of any extension header, which are all of a fragment header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Extension {
+    /// What follows.
+    pub next_header: u8,
+    /// Length beyond these eight bytes, in units of eight; not in a fragment header, whose length is fixed.
+    pub len: u8,
+    /// Fragment header: offset, two bits reserved, and the bit that says that more follow.
+    pub word: Be16,
+    /// Fragment header: what the fragments of one packet have in common.
+    pub identification: u32,
+}
+
+// SAFETY: 8 bytes, every field at a multiple of its alignment: no padding, any bits are valid.
+unsafe impl Header for Extension {}
+
+const _: () = assert!(size_of::<Extension>() == 8);
+
 /// An IPv6 header.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

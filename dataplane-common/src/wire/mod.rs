@@ -1,8 +1,8 @@
 //! Headers as they lie on the wire, and the parser that turns a frame into a [`Packet`].
 //!
 //! A header is a `repr(C)` struct without padding whose fields hold network byte order; [`Frame::read`] takes one from a
-//! checked position. Offsets are constants: that is what the verifier can follow. IP options and extension headers are
-//! recognised, not skipped; what needs more than the fixed headers takes the kernel's way.
+//! checked position. Offsets are constants: that is what the verifier follows at no cost. IP options and extension headers are
+//! stepped over at run-time positions, which is slower, and rare.
 
 pub mod arp;
 pub mod ethernet;
@@ -12,7 +12,7 @@ pub mod ipv6;
 mod packet;
 pub mod transport;
 
-pub use packet::{IpFields, IpHeader, Kind, Packet};
+pub use packet::{IpFields, IpHeader, Kind, Packet, Part, Quote, Translation};
 
 /// A 16-bit number in network byte order.
 #[repr(transparent)]
@@ -45,6 +45,19 @@ impl Be16 {
     }
 }
 
+/// A 32-bit number in network byte order, as it lies in headers that are aligned to 16 bits only.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Be32([Be16; 2]);
+
+impl Be32 {
+    /// The number in host byte order.
+    #[inline(always)]
+    pub const fn get(self) -> u32 {
+        (self.0[0].get() as u32) << 16 | self.0[1].get() as u32
+    }
+}
+
 /// A fixed-size header.
 ///
 /// # Safety
@@ -64,6 +77,12 @@ pub trait Frame {
 
     /// The header at byte `at`, or `None` when the frame ends before it does.
     fn read<T: Header>(&self, at: usize) -> Option<T>;
+
+    /// The same for a position that is known at run time only.
+    #[inline(always)]
+    fn load<T: Header>(&self, at: usize) -> Option<T> {
+        self.read(at)
+    }
 }
 
 impl Frame for [u8] {

@@ -54,7 +54,10 @@ impl Dataplane {
         let (first, last) = ephemeral_ports()?;
         let config =
             Config { secret, route_generation: old.route_generation.wrapping_add(1), pool: Pool::around(first, last) };
-        Ok(self.maps.config.set(0, config, 0)?)
+        self.maps.config.set(0, config, 0)?;
+        // The host's own flows are slot 0's.
+        let host = Endpoint { quota: self.quota()?, ..NO_ENDPOINT };
+        Ok(self.maps.endpoints.set(0, host, 0)?)
     }
 
     /// Makes every flow look up its next hop again.

@@ -1,7 +1,7 @@
 //! Sweeps the flow tables. The agent looks for what has expired; the `collect` program deletes it in short steps, and only
 //! what has not been used since the agent looked.
 
-use aya::maps::{HashMap, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use dataplane_common::{
     Address, Flow, FlowKey,
     layout::{EXPIRED_BATCH, EXPIRED_ETHERTYPE, Endpoint, Expired},
@@ -29,8 +29,9 @@ impl Dataplane {
     /// The kernel refuses.
     pub fn collect_garbage(&mut self) -> Result<GcReport, DataplaneError> {
         let now = seconds_since_boot();
-        let v4 = sweep(&self.maps.flows4, &self.maps.endpoints, now)?;
-        let v6 = sweep(&self.maps.flows6, &self.maps.endpoints, now)?;
+        let generations = Generations { endpoints: &self.maps.endpoints, ports: &self.maps.port_generations };
+        let v4 = sweep(&self.maps.flows4, &generations, now)?;
+        let v6 = sweep(&self.maps.flows6, &generations, now)?;
         Ok(GcReport {
             flows: v4.flows + v6.flows,
             deleted: self.delete(EXPIRED_ETHERTYPE, &v4.expired)? + self.delete(EXPIRED_ETHERTYPE + 1, &v6.expired)?,
@@ -55,6 +56,25 @@ impl Dataplane {
     }
 }
 
+/// The generations of everything with which a flow ends.
+struct Generations<'a> {
+    endpoints: &'a Array<MapData, Endpoint>,
+    ports: &'a Array<MapData, u32>,
+}
+
+impl Generations<'_> {
+    /// Are the flow's endpoints and port still those for which it was made?
+    fn has<A>(&self, flow: &Flow<A>) -> bool {
+        let endpoint = |slot, generation| {
+            slot == 0 || self.endpoints.get(&slot, 0).is_ok_and(|endpoint| endpoint.generation == generation)
+        };
+        let (port, generation) = (flow.port, flow.port_generation);
+        endpoint(flow.owner, flow.owner_generation)
+            && endpoint(flow.target, flow.target_generation)
+            && (port == 0 || self.ports.get(&port, 0).is_ok_and(|now| now == generation))
+    }
+}
+
 /// What a look at one family's table found.
 struct Found<A> {
     flows: u64,
@@ -63,7 +83,7 @@ struct Found<A> {
 
 fn sweep<A>(
     table: &HashMap<MapData, FlowKey<A>, Flow<A>>,
-    endpoints: &aya::maps::Array<MapData, Endpoint>,
+    generations: &Generations<'_>,
     now: u32,
 ) -> Result<Found<A>, DataplaneError>
 where
@@ -73,9 +93,6 @@ where
 {
     let timeouts = Timeouts::default();
     let mut found = Found { flows: 0, expired: Vec::new() };
-    let is_current = |slot: u32, generation: u32| {
-        slot == 0 || endpoints.get(&slot, 0).is_ok_and(|endpoint| endpoint.generation == generation)
-    };
     for entry in table.iter() {
         let (key, flow) = entry?;
         let sibling_key = flow.sibling(key.protocol);
@@ -98,8 +115,7 @@ where
         let answered = sibling.is_some_and(|reply| reply.packets > 0);
         let allowed = timeouts.of(key.protocol, flow.seen, seen, answered);
         let idle = now.saturating_sub(flow.last_used.max(reply_last_used));
-        let alive = is_current(flow.owner, flow.owner_generation) && is_current(flow.target, flow.target_generation);
-        if sibling.is_none() || !alive || idle > allowed {
+        if sibling.is_none() || !generations.has(&flow) || idle > allowed {
             found.expired.push(Expired { key, reply: sibling_key, last_used: flow.last_used, reply_last_used });
         }
     }

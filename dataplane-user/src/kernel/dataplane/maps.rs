@@ -11,8 +11,8 @@ use dataplane_common::{
     Flow, FlowKey, V4, V6,
     address::AnyAddress,
     layout::{
-        Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, Published, PublishedKey, SocketPeer,
-        SocketPeerKey, Uplink,
+        AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount, Published,
+        PublishedKey, SocketPeer, SocketPeerKey, Uplink,
     },
 };
 
@@ -35,6 +35,7 @@ pub(super) struct Maps {
     pub(super) subnets: LpmTrie<MapData, AnyAddress, u32>,
     pub(super) local_addresses: HashMap<MapData, AnyAddress, u32>,
     pub(super) published: HashMap<MapData, PublishedKey, Published>,
+    pub(super) port_generations: Array<MapData, u32>,
     pub(super) uplinks: HashMap<MapData, u32, Uplink>,
     pub(super) config: Array<MapData, Config>,
     pub(super) drops: PerCpuHashMap<MapData, DropKey, DropCount>,
@@ -59,12 +60,17 @@ const SHAPES: &[Shape] = &[
     shape::<aya::maps::lpm_trie::Key<AnyAddress>, u32>("SUBNETS", MapType::LpmTrie),
     shape::<AnyAddress, u32>("LOCAL_ADDRESSES", MapType::Hash),
     shape::<PublishedKey, Published>("PUBLISHED", MapType::Hash),
+    shape::<u32, u32>("PORT_GENERATIONS", MapType::Array),
+    shape::<u32, PortCount>("PORT_COUNTS", MapType::PerCpuArray),
+    shape::<aya::maps::lpm_trie::Key<AllowedKey>, u32>("ALLOWED", MapType::LpmTrie),
     shape::<SocketPeerKey, SocketPeer>("SOCKET_PEERS", MapType::LruHash),
     shape::<u32, Uplink>("UPLINKS", MapType::Hash),
     shape::<u32, Config>("CONFIG", MapType::Array),
     shape::<DropKey, DropCount>("DROPS", MapType::PerCpuHash),
     shape::<FlowKey<V4>, Flow<V4>>("FLOWS4", MapType::Hash),
     shape::<FlowKey<V6>, Flow<V6>>("FLOWS6", MapType::Hash),
+    shape::<FlowKey<V4>, Flow<V4>>("EMBRYOS4", MapType::LruHash),
+    shape::<FlowKey<V6>, Flow<V6>>("EMBRYOS6", MapType::LruHash),
 ];
 
 /// Where each map is pinned.
@@ -107,6 +113,7 @@ impl Maps {
             subnets: take(ebpf, "SUBNETS")?.try_into()?,
             local_addresses: hash(ebpf, "LOCAL_ADDRESSES")?,
             published: hash(ebpf, "PUBLISHED")?,
+            port_generations: take(ebpf, "PORT_GENERATIONS")?.try_into()?,
             uplinks: hash(ebpf, "UPLINKS")?,
             config: take(ebpf, "CONFIG")?.try_into()?,
             drops: take(ebpf, "DROPS")?.try_into()?,

@@ -203,7 +203,6 @@ fn strays_open_nothing() {
                 bench.dies(A, &probe(Payload::Tcp(20_000, 443, flags)), DropReason::NoFlow);
             }
             bench.dies(A, &probe(Payload::Echo(5, false)), DropReason::NoFlow);
-            bench.dies(A, &probe(Payload::Other(ESP)), DropReason::UnsupportedProtocol);
         }
     });
 }
@@ -358,19 +357,6 @@ fn udp_without_a_checksum_stays_without() {
         assert_eq!(run.verdict, REDIRECT);
         assert_eq!(&run.frame[14 + 20 + 6..14 + 20 + 8], &[0, 0]);
         assert_eq!(read(&run.frame).source, Family::V4.host());
-    });
-}
-
-#[test]
-fn fragments_and_options_are_not_translated() {
-    Host::new().run(|bench| {
-        let whole = Packet::new(A, Family::V4.a(), Family::V4.outside(), Payload::Udp(20_000, 53)).frame();
-        let mut fragment = whole.clone();
-        fragment[14 + 6] = 0x20;
-        bench.dies(A, &fragment, DropReason::Fragment);
-        let mut options = whole;
-        options[14] = 0x46;
-        bench.dies(A, &options, DropReason::IpOptions);
     });
 }
 

@@ -249,14 +249,14 @@ async fn pair(netlink: &Netlink, name: &str) -> u32 {
 
 #[test]
 fn every_program_loads_and_stays_within_its_budget() {
-    // A tenth of what the kernel allows: room to grow, and a warning before it is gone.
-    const BUDGET: u32 = 100_000;
+    // A fifth of what the kernel allows: room to grow, and a warning before it is gone.
+    const BUDGET: u32 = 200_000;
     Host::new().run(|bench| {
         let programs = bench.dataplane.programs();
         assert_eq!(programs.len(), 15);
-        for program in programs {
-            let verified = program.verified_instructions.unwrap_or_default();
-            assert!(verified < BUDGET, "{}: {verified} verified instructions", program.name);
-        }
+        let verified: Vec<_> =
+            programs.iter().map(|program| (program.verified_instructions.unwrap_or_default(), &program.name)).collect();
+        println!("{verified:?}");
+        assert!(verified.iter().all(|(verified, _)| *verified < BUDGET), "{verified:?}");
     });
 }

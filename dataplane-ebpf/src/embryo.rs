@@ -1,0 +1,116 @@
+//! Flows from outside to published ports whose client has not yet shown that it sees the answers.
+//!
+//! They live in an LRU of their own, so a flood from addresses that do not exist costs nobody's flow, and nobody's memory: it
+//! pushes out its own. A client that acknowledges the server's SYN-ACK, or speaks again after an answer, moves into the flow
+//! table. One that never does is served from here for as long as it likes: each of its packets can make its entries anew.
+
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use dataplane_common::{
+    DropReason, Flow, Protocol, Zone,
+    flow::Party,
+    wire::{Be16, Kind, Packet},
+};
+
+use crate::{
+    flow::{is_alive, progress_of, segment},
+    make::{self, Make, Ports, Work, work},
+    maps::config,
+    skb::Skb,
+};
+
+/// Finds the packet's entry among the flows that are not proven. A function of its own for its stack.
+#[inline(never)]
+pub fn find<A: Make>(packet: &Packet<A>, zone: Zone) -> Option<*mut Flow<A>> {
+    if !packet.has_flow() {
+        return None;
+    }
+    let work = work::<A>().ok()?;
+    work.ask(packet, zone);
+    let value = A::embryos().get_ptr_mut(&work.key)?;
+    // SAFETY: the kernel keeps the memory for the length of this run. It may give it to another flow meanwhile, though hardly
+    // to one whose entry was used so recently: one packet would be misjudged.
+    if is_alive(unsafe { &*value }) { Some(value) } else { None }
+}
+
+/// Has the flow of this entry, the original direction's, just been proven by the packet?
+#[inline(always)]
+pub fn is_proven<A: Make>(packet: &Packet<A>, original: *mut Flow<A>) -> bool {
+    let Ok(work) = work::<A>() else { return false };
+    // SAFETY: as in `find`.
+    work.sibling = unsafe { &*original }.sibling(packet.protocol);
+    // SAFETY: as in `find`.
+    unsafe { A::embryos().get(&work.sibling) }.is_some_and(|reply| is_proof(packet, reply))
+}
+
+/// Does the packet show that its sender has seen an answer? The right acknowledgment number cannot be guessed; without TCP it
+/// must be enough that there was an answer.
+#[inline(always)]
+fn is_proof<A: Make>(packet: &Packet<A>, reply: &Flow<A>) -> bool {
+    if packet.kind == Kind::Tcp { progress_of(reply).is_acknowledged_by(&segment(packet)) } else { reply.packets > 0 }
+}
+
+/// Moves a proven flow into the flow table. A function of its own for its stack.
+///
+/// # Errors
+///
+/// [`DropReason::FlowQuota`] or [`DropReason::FlowTableFull`].
+#[inline(never)]
+pub fn promote<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, original: *mut Flow<A>) -> Result<(), DropReason> {
+    let work = work::<A>()?;
+    // SAFETY: as in `find`.
+    work.original = unsafe { *original };
+    // SAFETY: as in `find`. `is_proven` has left the key there.
+    let Some(reply) = (unsafe { A::embryos().get(&work.sibling) }) else { return Err(DropReason::NoFlow) };
+    work.reply = *reply;
+    work.set_ports(Ports::Keep);
+    make::insert(skb, packet)?;
+    let _ = A::embryos().remove(&work.key);
+    let _ = A::embryos().remove(&work.sibling);
+    Ok(())
+}
+
+/// A new flow to the published port that is in working memory. Whatever is left of an older one is written over. A function of
+/// its own for its stack.
+///
+/// # Errors
+///
+/// The reason why there can be no flow.
+#[inline(never)]
+pub fn plant<A: Make>(packet: &Packet<A>) -> Result<*mut Flow<A>, DropReason> {
+    let work = work::<A>()?;
+    make::prepare_published(packet, Zone::OUTSIDE, Party::OUTSIDE, &work.published)?;
+    work.ask(packet, Zone::OUTSIDE);
+    work.sibling = work.original.sibling(packet.protocol);
+    if is_taken(work) {
+        let Some(config) = config() else { return Err(DropReason::NoPort) };
+        let mut after = work.original.after;
+        // SAFETY: a plain helper call.
+        after.source_port = Be16::new(config.pool.at(unsafe { bpf_get_prandom_u32() }));
+        work.original.after = after;
+        work.sibling = work.original.sibling(packet.protocol);
+        if is_taken(work) {
+            return Err(DropReason::NoPort);
+        }
+    }
+    if A::embryos().insert(&work.sibling, &work.reply, 0).is_err()
+        || A::embryos().insert(&work.key, &work.original, 0).is_err()
+    {
+        return Err(DropReason::FlowTableFull);
+    }
+    if packet.protocol == Protocol::UDP {
+        make::count_connection(work.original.port);
+    }
+    A::embryos().get_ptr_mut(&work.key).ok_or(DropReason::FlowTableFull)
+}
+
+/// Does the container's answer to this flow belong to another one: is the client known there by another address of the host?
+#[inline(always)]
+fn is_taken<A: Make>(work: &Work<A>) -> bool {
+    let ours = work.reply.after;
+    let other = |flow: &Flow<A>| {
+        let after = flow.after;
+        after != ours && is_alive(flow)
+    };
+    // SAFETY: as in `find`.
+    unsafe { A::flows().get(&work.sibling).is_some_and(other) || A::embryos().get(&work.sibling).is_some_and(other) }
+}
