@@ -115,6 +115,15 @@ fn rows_4_and_5_a_published_port_is_reached_from_containers() {
 }
 
 #[test]
+fn row_8_every_loopback_address_is_the_host() {
+    let at = |address: &str, port| published(&host(), v4(address), Be16::new(port), Protocol::TCP);
+    assert_eq!(at("127.0.0.1", 8080), Some(PORT));
+    assert_eq!(at("127.1.2.3", 8080), Some(PORT));
+    assert_eq!(at("127.1.2.3", 9090), None, "published on 127.0.0.1 alone");
+    assert_eq!(at("198.51.100.1", 8080), None, "not this host");
+}
+
+#[test]
 fn rows_9_11_and_12_outside_reaches_published_ports_only() {
     let world = host();
     assert_eq!(from_outside(&world, &from_afar(syn("192.0.2.1", 8080))), Verdict::Publish(PORT));
