@@ -38,9 +38,10 @@ pub fn from_container(ctx: TcContext) -> i32 {
 }
 
 /// The container at whose interface the program runs.
-struct Sender {
+pub struct Sender {
     slot: u32,
-    endpoint: &'static Endpoint,
+    /// Its endpoint.
+    pub endpoint: &'static Endpoint,
     network: &'static Network,
 }
 
@@ -57,7 +58,7 @@ fn run(skb: &Skb<'_>) -> Outcome {
         _ if skb.is_tagged() => Err(DropReason::Tagged),
         ethernet::IPV4 => ip::<V4>(skb, &sender, header.is_group()),
         ethernet::IPV6 => ip::<V6>(skb, &sender, header.is_group()),
-        ethernet::ARP => neighbor::arp(skb, sender.endpoint),
+        ethernet::ARP => neighbor::arp(skb, &sender, header.is_group()),
         // Isolated bridge ports let it get as far as the host, which ignores what it does not know.
         _ => Ok(NEXT),
     };
@@ -99,13 +100,13 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     check_source(packet, sender.endpoint)?;
     if packet.kind == Kind::NeighborDiscovery {
         // Nobody sends it behind extension headers, and Linux would believe it there (RFC 6980).
-        return if packet.is_plain() { neighbor::discovery(skb, sender.endpoint) } else { Err(DropReason::SpoofedArp) };
+        return if packet.is_plain() { neighbor::discovery(skb, sender, group) } else { Err(DropReason::SpoofedArp) };
     }
     let destination = packet.destination;
     let (prefix, mask) = A::subnet(sender.network);
     // A frame for everybody may still hold a packet for one: that is judged as any other.
     if destination.is_group() || destination.is_broadcast_of(prefix, mask) {
-        if group && sender.network.has(Network::ICC) {
+        if group {
             flood(skb, sender);
         }
         return Ok(NEXT);
@@ -143,10 +144,13 @@ struct Flood {
     sender: u32,
 }
 
-/// A copy to every neighbour, broadcast and multicast alike; the host has the packet itself. Isolated bridge ports would keep
-/// it from them.
+/// A copy to every neighbour, broadcast and multicast alike, where they may talk to each other; the host has the packet itself.
+/// Isolated bridge ports would keep it from them.
 #[inline(always)]
-fn flood(skb: &Skb<'_>, sender: &Sender) {
+pub fn flood(skb: &Skb<'_>, sender: &Sender) {
+    if !sender.network.has(Network::ICC) {
+        return;
+    }
     let Some(neighbors) = maps::neighbors(sender.endpoint.network) else { return };
     let mut flood = Flood { skb: skb.as_ptr(), sender: sender.slot };
     // SAFETY: the map is a hash, the callback has the signature that the helper calls, and `flood` outlives the call.

@@ -1,7 +1,7 @@
 //! Answers ARP requests and neighbour solicitations for the containers of a network.
 //!
 //! Bridge ports are isolated from each other, so containers never hear each other's questions. What is asked for the gateway
-//! goes on to the bridge, where the host answers.
+//! goes on to the bridge, where the host answers. What a container tells of itself unasked goes to all its neighbours.
 
 use aya_ebpf::helpers::generated::bpf_redirect_peer;
 use dataplane_common::{
@@ -16,7 +16,12 @@ use dataplane_common::{
     },
 };
 
-use crate::{drops::NEXT, maps, skb::Skb};
+use crate::{
+    drops::NEXT,
+    from_container::{Sender, flood},
+    maps,
+    skb::Skb,
+};
 
 /// An ARP packet with its Ethernet header: 42 bytes, no padding.
 #[repr(C)]
@@ -35,10 +40,11 @@ struct NeighborFrame {
     message: Neighbor,
 }
 
-/// Handles a container's ARP packet (RFC 826): checks that the sender is itself, answers what is known. A
-/// function of its own for its stack.
+/// Handles a container's ARP packet (RFC 826), `group` if its frame is for more than one station: checks that the sender is
+/// itself, answers what is known, copies announcements. A function of its own for its stack.
 #[inline(never)]
-pub fn arp(skb: &Skb<'_>, endpoint: &Endpoint) -> Result<i32, DropReason> {
+pub fn arp(skb: &Skb<'_>, container: &Sender, group: bool) -> Result<i32, DropReason> {
+    let endpoint = container.endpoint;
     let Some(request) = skb.read::<Arp>(ethernet::LEN) else { return Err(DropReason::Malformed) };
     if !request.is_ipv4_over_ethernet() {
         return Err(DropReason::Malformed);
@@ -49,6 +55,10 @@ pub fn arp(skb: &Skb<'_>, endpoint: &Endpoint) -> Result<i32, DropReason> {
         return Err(DropReason::SpoofedArp);
     }
     let target = V4(u32::from_ne_bytes(request.target));
+    if target == endpoint.v4 && sender == target && group {
+        // Gratuitous (RFC 5227 §3): no neighbour's cache may stay stale.
+        flood(skb, container);
+    }
     if request.operation.get() != arp::REQUEST || target == endpoint.v4 {
         return Ok(NEXT);
     }
@@ -67,19 +77,23 @@ pub fn arp(skb: &Skb<'_>, endpoint: &Endpoint) -> Result<i32, DropReason> {
     answer(skb, endpoint, &reply)
 }
 
-/// Handles a container's neighbour solicitation or advertisement (RFC 4861); the source address has been checked. A function of
-/// its own for its stack.
+/// Handles a container's neighbour solicitation or advertisement (RFC 4861), `group` if its frame is for more than one station; the
+/// source address has been checked. A function of its own for its stack.
 #[inline(never)]
-pub fn discovery(skb: &Skb<'_>, endpoint: &Endpoint) -> Result<i32, DropReason> {
+pub fn discovery(skb: &Skb<'_>, container: &Sender, group: bool) -> Result<i32, DropReason> {
+    let endpoint = container.endpoint;
     let Some(ipv6) = skb.read::<Ipv6>(ethernet::LEN) else { return Err(DropReason::Malformed) };
     // Shorter ones, duplicate address detection among them, carry no link-layer address: the bridge takes them.
     let Some(asked) = skb.read::<Neighbor>(ethernet::LEN + size_of::<Ipv6>()) else { return Ok(NEXT) };
     if asked.kind == icmp::V6_NEIGHBOR_ADVERTISEMENT {
-        return if asked.target == endpoint.v6 || asked.target == endpoint.link_local {
-            Ok(NEXT)
-        } else {
-            Err(DropReason::SpoofedArp)
-        };
+        if asked.target != endpoint.v6 && asked.target != endpoint.link_local {
+            return Err(DropReason::SpoofedArp);
+        }
+        if group {
+            // Unsolicited (§7.2.6).
+            flood(skb, container);
+        }
+        return Ok(NEXT);
     }
     if ipv6.payload_length.get() != size_of::<Neighbor>() as u16 || asked.option != icmp::SOURCE_LINK_LAYER {
         return Ok(NEXT);

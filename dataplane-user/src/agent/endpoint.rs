@@ -16,6 +16,25 @@ use crate::model::{
 };
 use crate::store::Change;
 
+/// What the neighbours of a new endpoint are to be told.
+pub(super) struct Announcement {
+    netns: NetNs,
+    ifindex: u32,
+    mac: [u8; 6],
+    addresses: Vec<IpAddr>,
+    veth: String,
+}
+
+impl Announcement {
+    /// Tells them, once.
+    pub(super) fn send(&self) {
+        if let Err(error) = announce(&self.netns, self.ifindex, self.mac, &self.addresses) {
+            // Neighbours find the addresses all the same, only later.
+            tracing::warn!("announcing the addresses of {}: {error}", self.veth);
+        }
+    }
+}
+
 impl Agent {
     /// Chooses an endpoint for a container. What it has is taken from here on.
     pub(super) fn allocate_endpoint(
@@ -100,8 +119,13 @@ impl Agent {
         }
     }
 
-    /// Makes the veth of an endpoint as it is on record, or mends it; cheap when nothing is wrong.
-    pub(super) async fn ensure_veth(&mut self, container: &Id, endpoint: &Id) -> Result<EndpointConfig> {
+    /// Makes the veth of an endpoint as it is on record, or mends it; cheap when nothing is wrong. What there is to announce is for
+    /// when the endpoint has its place in the data plane, which takes it to the neighbours.
+    pub(super) async fn ensure_veth(
+        &mut self,
+        container: &Id,
+        endpoint: &Id,
+    ) -> Result<(EndpointConfig, Option<Announcement>)> {
         let unknown = || Error::Internal("the endpoint is not on record".into());
         let container = self.containers.get(container).ok_or_else(unknown)?;
         let endpoint = container.endpoints.iter().find(|e| e.id == *endpoint).ok_or_else(unknown)?.clone();
@@ -127,14 +151,14 @@ impl Agent {
         if let Some(live) = self.live.get_mut(&id) {
             live.interfaces.insert(endpoint.slot, veth.ifindex);
         }
-        if veth.changed {
-            let addresses: Vec<_> = endpoint.addresses().collect();
-            if let Err(error) = announce(&netns, veth.container_ifindex, spec.mac, &addresses) {
-                // Neighbours find the address all the same, only later.
-                tracing::warn!("announcing the addresses of {}: {error}", spec.host_name);
-            }
-        }
-        Ok(EndpointConfig {
+        let announcement = veth.changed.then(|| Announcement {
+            netns,
+            ifindex: veth.container_ifindex,
+            mac: spec.mac,
+            addresses: endpoint.addresses().collect(),
+            veth: spec.host_name.clone(),
+        });
+        let config = EndpointConfig {
             slot: endpoint.slot,
             network: slot,
             ifname: spec.host_name,
@@ -142,7 +166,8 @@ impl Agent {
             mac: spec.mac,
             ipv4: endpoint.ipv4.map(|net| net.addr()),
             ipv6: endpoint.ipv6.map(|net| net.addr()),
-        })
+        };
+        Ok((config, announcement))
     }
 
     /// A running container's namespace, also when somebody has taken its mount away.
@@ -159,8 +184,9 @@ impl Agent {
 
     /// Makes or mends an endpoint: its veth and its place in the data plane.
     pub(super) async fn ensure_endpoint(&mut self, container: &Id, endpoint: &Id) -> Result<()> {
-        let config = self.ensure_veth(container, endpoint).await?;
+        let (config, announcement) = self.ensure_veth(container, endpoint).await?;
         self.dataplane.set_endpoint(&config)?;
+        announcement.iter().for_each(Announcement::send);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::endpoint::Announcement;
 use super::error::Troubles;
 use super::handle::Created;
 use super::host;
@@ -185,16 +186,21 @@ impl Agent {
 
         let mut troubles = Troubles::default();
         let mut endpoints: Vec<EndpointConfig> = Vec::new();
+        let mut announcements = Vec::new();
         let members: Vec<_> =
             self.members(&network.id).map(|(container, endpoint)| (container.id, endpoint.id)).collect();
         for (container, endpoint) in &members {
-            endpoints.extend(troubles.note(self.ensure_veth(container, endpoint).await));
+            if let Some((endpoint, announcement)) = troubles.note(self.ensure_veth(container, endpoint).await) {
+                endpoints.push(endpoint);
+                announcements.extend(announcement);
+            }
         }
         // Whole before it is seen: the endpoints are in the network's map when that is put in place.
         self.dataplane.set_network(&config, &endpoints)?;
         for endpoint in &endpoints {
             troubles.note(self.dataplane.set_endpoint(endpoint));
         }
+        announcements.iter().for_each(Announcement::send);
         troubles.into_result()
     }
 
