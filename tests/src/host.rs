@@ -143,9 +143,20 @@ impl Host {
     /// How many packets of that container were dropped so far for reasons that `reason` accepts.
     #[track_caller]
     pub fn dropped(&self, container: &str, reason: impl Fn(&str) -> bool) -> u64 {
+        self.count_drops(|of, why| of == container && reason(why))
+    }
+
+    /// How many packets were dropped so far for reasons that `reason` accepts, whosever they were.
+    #[track_caller]
+    pub fn dropped_anywhere(&self, reason: impl Fn(&str) -> bool) -> u64 {
+        self.count_drops(|_, why| reason(why))
+    }
+
+    #[track_caller]
+    fn count_drops(&self, wanted: impl Fn(&str, &str) -> bool) -> u64 {
         let drops = self.spandrel("drops --format json").json_lines();
-        let of =
-            drops.iter().filter(|drop| drop["Container"] == container && drop["Reason"].as_str().is_some_and(&reason));
+        let text = |drop: &Value, field: &str| drop[field].as_str().unwrap_or_default().to_owned();
+        let of = drops.iter().filter(|drop| wanted(&text(drop, "Container"), &text(drop, "Reason")));
         of.map(|drop| drop["Packets"].as_u64().unwrap_or(0)).sum()
     }
 }

@@ -26,6 +26,7 @@
 //! or is killed. To look around in one while it lasts: `nsenter --all --target NUMBER`, with the number that
 //! [`Machine::pid`] tells. Root is needed: `cargo xtask test` sees to it.
 
+mod alter;
 mod bpf;
 mod container;
 mod fail;
@@ -53,7 +54,10 @@ pub use machine::Machine;
 pub use names::NameServer;
 pub use net::{Net, PATIENCE, SILENCE};
 pub use netlink::Link;
-pub use probe::{BROADCAST, FrameSocket, TcpLink, TcpServer, UdpServer, ask, assert_silent};
+pub use probe::{
+    BROADCAST, EXPERIMENT, FrameSocket, IcmpError, RawSocket, SCTP, Services, Station, TCP_PORT, TcpLink, TcpServer,
+    UDP_PORT, UdpServer, ask, assert_silent, at_once, ip_addresses,
+};
 pub use process::{Output, Process, Words, within};
 pub use state::State;
 pub use transfer::Transfer;

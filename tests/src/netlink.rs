@@ -41,7 +41,11 @@ pub struct Link {
 impl Net {
     /// Asks the kernel, in this namespace.
     #[track_caller]
-    fn netlink<T: Send>(&self, what: &str, ask: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error> + Send) -> T {
+    pub(crate) fn netlink<T: Send>(
+        &self,
+        what: &str,
+        ask: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error> + Send,
+    ) -> T {
         let answer = self.run(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {

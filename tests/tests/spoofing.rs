@@ -1,6 +1,6 @@
 //! SEMANTICS §1 row 17: what a container sends under a name that is not its own is dropped and counted.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{EtherType, PacketBuilder};
 use spandrel_tests::*;
@@ -25,15 +25,7 @@ impl<'s> Scene<'s> {
 
     /// Sends one UDP datagram from the liar to `to`, in the name of `mac` and `ip`.
     fn send_udp(&self, mac: [u8; 6], ip: IpAddr, (to_mac, to): ([u8; 6], IpAddr), text: &str) {
-        let link = PacketBuilder::ethernet2(mac, to_mac);
-        let packet = match (ip, to) {
-            (IpAddr::V4(ip), IpAddr::V4(to)) => link.ipv4(ip.octets(), to.octets(), 64),
-            (IpAddr::V6(ip), IpAddr::V6(to)) => link.ipv6(ip.octets(), to.octets(), 64),
-            _ => panic!("{ip} cannot talk to {to}"),
-        };
-        let mut frame = Vec::new();
-        packet.udp(4000, 53).write(&mut frame, text.as_bytes()).unwrap();
-        self.frames.send(&frame);
+        self.frames.send_udp((mac, SocketAddr::new(ip, 4000)), (to_mac, SocketAddr::new(to, 53)), text);
     }
 
     fn mac(&self, container: &Container) -> [u8; 6] {

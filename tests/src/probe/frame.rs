@@ -1,8 +1,10 @@
 //! Whole Ethernet frames, for packets that no socket would send.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use etherparse::{IpHeaders, LaxPacketHeaders, NetHeaders, PacketBuilder, PacketBuilderStep};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::fail::OrFail;
@@ -10,6 +12,9 @@ use crate::net::Net;
 
 /// Every MAC address.
 pub const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// Who a packet comes from, or goes to, on one link: a MAC address, and an IP address with a port.
+pub type Station = ([u8; 6], SocketAddr);
 
 /// A socket that sends and receives frames on one interface.
 pub struct FrameSocket {
@@ -52,6 +57,24 @@ impl FrameSocket {
         assert!(matches!(sent, Ok(length) if length == frame.len()), "cannot send a frame: {sent:?}");
     }
 
+    /// Sends a UDP datagram from one station to another, neither of which needs to be true.
+    #[track_caller]
+    pub fn send_udp(&self, from: Station, to: Station, text: &str) {
+        let mut frame = Vec::new();
+        let datagram = packet(from, to).udp(from.1.port(), to.1.port());
+        datagram.write(&mut frame, text.as_bytes()).or_fail("write a datagram");
+        self.send(&frame);
+    }
+
+    /// Sends the first segment of a TCP connection from one station to another, neither of which needs to be true.
+    #[track_caller]
+    pub fn send_syn(&self, from: Station, to: Station) {
+        let mut frame = Vec::new();
+        let segment = packet(from, to).tcp(from.1.port(), to.1.port(), 1, 65535).syn();
+        segment.write(&mut frame, &[]).or_fail("write a segment");
+        self.send(&frame);
+    }
+
     /// The next frame that `wanted` accepts, sent or received, if one comes in time.
     pub fn next(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let end = Instant::now() + self.patience;
@@ -65,5 +88,24 @@ impl FrameSocket {
                 _ => {}
             }
         }
+    }
+}
+
+/// The Ethernet and IP headers of a packet between two stations.
+fn packet((from_mac, from): Station, (to_mac, to): Station) -> PacketBuilderStep<IpHeaders> {
+    let link = PacketBuilder::ethernet2(from_mac, to_mac);
+    match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), 64),
+        (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), 64),
+        (from, to) => panic!("{from} cannot talk to {to}"),
+    }
+}
+
+/// Source and destination of the IP packet in a frame, if there is one.
+pub fn ip_addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match LaxPacketHeaders::from_ethernet(frame).ok()?.net? {
+        NetHeaders::Ipv4(header, _) => Some((header.source.into(), header.destination.into())),
+        NetHeaders::Ipv6(header, _) => Some((header.source.into(), header.destination.into())),
+        NetHeaders::Arp(_) => None,
     }
 }

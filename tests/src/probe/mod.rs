@@ -5,14 +5,20 @@
 
 mod frame;
 mod ping;
+mod raw;
+mod services;
 mod tcp;
+mod trace;
 mod udp;
 
 use std::fmt::Debug;
 use std::io::{self, ErrorKind};
 
-pub use frame::{BROADCAST, FrameSocket};
+pub use frame::{BROADCAST, FrameSocket, Station, ip_addresses};
+pub use raw::{EXPERIMENT, RawSocket, SCTP};
+pub use services::{Services, TCP_PORT, UDP_PORT, at_once};
 pub use tcp::{TcpLink, TcpServer};
+pub use trace::IcmpError;
 pub use udp::{UdpServer, ask};
 
 /// Demands that a probe was not answered at all: no answer, no refusal, no ICMP error.

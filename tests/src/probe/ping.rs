@@ -1,6 +1,6 @@
 //! ICMP echo over a raw socket, so that machines without the `ping` program will do.
 
-use std::io::{self, Error, ErrorKind, Read};
+use std::io::{self, Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -22,29 +22,48 @@ impl Net {
     /// Sends one echo request and waits for the reply. An ICMP error in its place is [`ErrorKind::HostUnreachable`].
     #[track_caller]
     pub fn ping(&self, ip: IpAddr) -> io::Result<Duration> {
-        let socket = self.run(|| match ip {
+        let start = Instant::now();
+        match echo(self.echo_socket(ip)?, ip, self.patience())? {
+            (_, Meaning::Reply) => Ok(start.elapsed()),
+            (from, Meaning::Failure(kind)) => {
+                Err(Error::new(ErrorKind::HostUnreachable, format!("an ICMP error of type {kind} came from {from}")))
+            }
+        }
+    }
+
+    /// Sends one echo request that may pass `hops` routers, and tells who answers: the last of them, or the destination.
+    #[track_caller]
+    pub fn hop(&self, ip: IpAddr, hops: u8) -> io::Result<IpAddr> {
+        let socket = self.echo_socket(ip)?;
+        match ip {
+            IpAddr::V4(_) => socket.set_ttl_v4(hops.into())?,
+            IpAddr::V6(_) => socket.set_unicast_hops_v6(hops.into())?,
+        }
+        echo(socket, ip, self.patience()).map(|(from, _)| from)
+    }
+
+    fn echo_socket(&self, ip: IpAddr) -> io::Result<Socket> {
+        self.run(|| match ip {
             IpAddr::V4(_) => Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)),
             IpAddr::V6(_) => Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)),
-        })?;
-        echo(socket, ip, self.patience())
+        })
     }
 }
 
-/// Sends an echo request over `socket` and waits for its reply.
-fn echo(mut socket: Socket, ip: IpAddr, patience: Duration) -> io::Result<Duration> {
+/// Sends an echo request over `socket` and waits for what comes back, and from whom.
+fn echo(socket: Socket, ip: IpAddr, patience: Duration) -> io::Result<(IpAddr, Meaning)> {
     let echo = IcmpEchoHeader { id: std::process::id() as u16, seq: NEXT.fetch_add(1, Ordering::Relaxed) };
-    let (start, mut buffer) = (Instant::now(), [0; 2048]);
+    let start = Instant::now();
     socket.send_to(&request(ip, echo), &SocketAddr::new(ip, 0).into())?;
+    // What a raw socket sends and receives, an UdpSocket does as well, and without buffers of uninitialised memory.
+    let socket = std::net::UdpSocket::from(socket);
+    let mut buffer = [0; 2048];
     while let Some(left) = patience.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
         socket.set_read_timeout(Some(left))?;
         // A raw socket is shown every ICMP packet of its namespace.
-        let length = socket.read(&mut buffer)?;
-        match meaning(ip, echo, &buffer[..length]) {
-            Some(Meaning::Reply) => return Ok(start.elapsed()),
-            Some(Meaning::Failure(kind)) => {
-                return Err(Error::new(ErrorKind::HostUnreachable, format!("an ICMP error of type {kind} came back")));
-            }
-            None => {}
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        if let Some(meaning) = meaning(ip, echo, &buffer[..length]) {
+            return Ok((from.ip(), meaning));
         }
     }
     Err(ErrorKind::TimedOut.into())
