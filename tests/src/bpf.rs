@@ -1,4 +1,4 @@
-//! How full pinned eBPF maps are, by bpf(2): what a container leaves in a table would be seen here.
+//! bpf(2), and by it how full pinned eBPF maps are: what a container leaves in a table would be seen here.
 
 use std::ffi::CString;
 use std::io;
@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Commands of bpf(2), from `linux/bpf.h`.
-const MAP_LOOKUP_ELEM: libc::c_int = 1;
+pub(crate) const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -19,7 +19,7 @@ const ARRAY_OF_MAPS: u32 = 12;
 /// The part of `union bpf_attr` that the commands here use: three or four 64-bit words.
 #[repr(C)]
 #[derive(Default)]
-struct Attributes([u64; 4]);
+pub(crate) struct Attributes(pub(crate) [u64; 4]);
 
 /// Type, id, key size, value size and capacity: the beginning of `struct bpf_map_info`.
 #[repr(C)]
@@ -36,9 +36,7 @@ struct MapInfo {
 /// always full.
 pub(crate) fn entries(path: &Path) -> io::Result<Option<usize>> {
     let name = CString::new(path.as_os_str().as_bytes())?;
-    let object = bpf(OBJ_GET, &mut Attributes([name.as_ptr() as u64, 0, 0, 0]))?;
-    // SAFETY: bpf(2) just made this descriptor for us.
-    let object = unsafe { OwnedFd::from_raw_fd(object) };
+    let object = bpf_descriptor(OBJ_GET, &mut Attributes([name.as_ptr() as u64, 0, 0, 0]))?;
     let descriptor = object.as_raw_fd() as u64;
     if !std::fs::read_link(format!("/proc/self/fd/{descriptor}"))?.ends_with("anon_inode:bpf-map") {
         return Ok(None);
@@ -82,9 +80,17 @@ fn count_maps(outer: u64, info: &MapInfo) -> io::Result<usize> {
     Ok(count)
 }
 
-fn bpf(command: libc::c_int, attributes: &mut Attributes) -> io::Result<libc::c_int> {
+/// Calls bpf(2) with a command that gives a descriptor.
+pub(crate) fn bpf_descriptor(command: libc::c_int, attributes: &mut Attributes) -> io::Result<OwnedFd> {
+    let descriptor = bpf(command, attributes)?;
+    // SAFETY: bpf(2) just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Calls bpf(2); `attributes` must hold what `command` expects, and live pointers where it expects those.
+pub(crate) fn bpf(command: libc::c_int, attributes: &mut Attributes) -> io::Result<libc::c_int> {
     let (pointer, size) = (&raw mut *attributes, size_of::<Attributes>());
-    // SAFETY: the callers above put live pointers to large enough buffers where the command expects them.
+    // SAFETY: the callers put live pointers to large enough buffers where the command expects them.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

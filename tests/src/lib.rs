@@ -29,6 +29,8 @@
 mod alter;
 mod bpf;
 mod container;
+mod debian;
+mod docker;
 mod fail;
 mod family;
 mod host;
@@ -39,6 +41,7 @@ mod names;
 mod net;
 mod netfilter;
 mod netlink;
+mod passerby;
 mod probe;
 mod process;
 mod state;
@@ -46,6 +49,7 @@ mod thread;
 mod transfer;
 
 pub use container::Container;
+pub use docker::Docker;
 pub use family::{Family, V4, V6};
 pub use host::{Agent, Host, RUN_DIR, STATE_DIR};
 pub use init::process_exists;
@@ -54,6 +58,7 @@ pub use machine::Machine;
 pub use names::NameServer;
 pub use net::{Net, PATIENCE, SILENCE};
 pub use netlink::Link;
+pub use passerby::{Direction, Order, Passerby};
 pub use probe::{
     BROADCAST, EXPERIMENT, FrameSocket, IcmpError, RawSocket, SCTP, Services, Station, TCP_PORT, TcpLink, TcpServer,
     UDP_PORT, UdpServer, ask, assert_silent, at_once, ip_addresses,

@@ -50,8 +50,6 @@ fn wait_for_way_out(container: &Net, far: IpAddr, seen_as: IpAddr) {
     let container = container.briefly();
     let asked = || container.udp_ask(far, UDP_PORT, "now?").ok().filter(|seen| seen.ip() == seen_as);
     assert!(within(PATIENCE, asked).is_some(), "new flows to {far} do not leave as {seen_as}");
-    // All pings have one identifier, and so were one flow: that one ends with the first packet that would have followed it.
-    assert!(within(PATIENCE, || container.ping(far).ok()).is_some(), "there is no way out for pings");
 }
 
 /// Rows 9 and 13: with the usual rule of a host that has two providers (`ip rule add from ADDRESS`), who comes to a published port by

@@ -15,7 +15,7 @@ use crate::net::Net;
 /// What is sent along, to be compared.
 const PAYLOAD: &[u8] = b"are you there, neighbour?";
 
-/// Tells the pings of this process apart.
+/// The identifier of the next ping: each has its own, as if each were another run of the program.
 static NEXT: AtomicU16 = AtomicU16::new(1);
 
 impl Net {
@@ -52,7 +52,7 @@ impl Net {
 
 /// Sends an echo request over `socket` and waits for what comes back, and from whom.
 fn echo(socket: Socket, ip: IpAddr, patience: Duration) -> io::Result<(IpAddr, Meaning)> {
-    let echo = IcmpEchoHeader { id: std::process::id() as u16, seq: NEXT.fetch_add(1, Ordering::Relaxed) };
+    let echo = IcmpEchoHeader { id: NEXT.fetch_add(1, Ordering::Relaxed), seq: 1 };
     let start = Instant::now();
     socket.send_to(&request(ip, echo), &SocketAddr::new(ip, 0).into())?;
     // What a raw socket sends and receives, an UdpSocket does as well, and without buffers of uninitialised memory.
