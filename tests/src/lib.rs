@@ -61,7 +61,7 @@ pub use netlink::Link;
 pub use passerby::{Direction, Order, Passerby};
 pub use probe::{
     BROADCAST, EXPERIMENT, FrameSocket, IcmpError, RawSocket, SCTP, Services, Station, TCP_PORT, TcpLink, TcpServer,
-    UDP_PORT, UdpServer, ask, assert_silent, at_once, ip_addresses,
+    UDP_PORT, UdpServer, ask, assert_silent, at_once, ip_addresses, may_be_fragmented,
 };
 pub use process::{Output, Process, Words, within};
 pub use state::State;

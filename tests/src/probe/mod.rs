@@ -18,7 +18,7 @@ pub use frame::{BROADCAST, FrameSocket, Station, ip_addresses};
 pub use raw::{EXPERIMENT, RawSocket, SCTP};
 pub use services::{Services, TCP_PORT, UDP_PORT, at_once};
 pub use tcp::{TcpLink, TcpServer};
-pub use trace::IcmpError;
+pub use trace::{IcmpError, may_be_fragmented};
 pub use udp::{UdpServer, ask};
 
 /// Demands that a probe was not answered at all: no answer, no refusal, no ICMP error.

@@ -22,8 +22,14 @@ impl Net {
     /// Sends one echo request and waits for the reply. An ICMP error in its place is [`ErrorKind::HostUnreachable`].
     #[track_caller]
     pub fn ping(&self, ip: IpAddr) -> io::Result<Duration> {
+        self.ping_as(NEXT.fetch_add(1, Ordering::Relaxed), ip)
+    }
+
+    /// The same with an identifier of the caller's choice, as of another program that has it, too.
+    #[track_caller]
+    pub fn ping_as(&self, id: u16, ip: IpAddr) -> io::Result<Duration> {
         let start = Instant::now();
-        match echo(self.echo_socket(ip)?, ip, self.patience())? {
+        match echo(self.echo_socket(ip)?, id, ip, self.patience())? {
             (_, Meaning::Reply) => Ok(start.elapsed()),
             (from, Meaning::Failure(kind)) => {
                 Err(Error::new(ErrorKind::HostUnreachable, format!("an ICMP error of type {kind} came from {from}")))
@@ -39,7 +45,7 @@ impl Net {
             IpAddr::V4(_) => socket.set_ttl_v4(hops.into())?,
             IpAddr::V6(_) => socket.set_unicast_hops_v6(hops.into())?,
         }
-        echo(socket, ip, self.patience()).map(|(from, _)| from)
+        echo(socket, NEXT.fetch_add(1, Ordering::Relaxed), ip, self.patience()).map(|(from, _)| from)
     }
 
     fn echo_socket(&self, ip: IpAddr) -> io::Result<Socket> {
@@ -51,8 +57,8 @@ impl Net {
 }
 
 /// Sends an echo request over `socket` and waits for what comes back, and from whom.
-fn echo(socket: Socket, ip: IpAddr, patience: Duration) -> io::Result<(IpAddr, Meaning)> {
-    let echo = IcmpEchoHeader { id: NEXT.fetch_add(1, Ordering::Relaxed), seq: 1 };
+fn echo(socket: Socket, id: u16, ip: IpAddr, patience: Duration) -> io::Result<(IpAddr, Meaning)> {
+    let echo = IcmpEchoHeader { id, seq: 1 };
     let start = Instant::now();
     socket.send_to(&request(ip, echo), &SocketAddr::new(ip, 0).into())?;
     // What a raw socket sends and receives, an UdpSocket does as well, and without buffers of uninitialised memory.

@@ -14,6 +14,7 @@ use nix::sys::socket::{
 };
 use socket2::SockRef;
 
+use crate::fail::OrFail;
 use crate::family::Family;
 use crate::net::Net;
 
@@ -52,7 +53,10 @@ impl Net {
     /// error about it.
     #[track_caller]
     pub fn udp_error(&self, to: (IpAddr, u16), hops: u8, length: usize) -> io::Result<IcmpError> {
-        self.error_over(&self.udp_bind(Family::of(to.0).any(), 0)?, to, hops, length)
+        let socket = self.udp_bind(Family::of(to.0).any(), 0)?;
+        // So that an error counts only if it is about a packet to this very address.
+        socket.connect(to)?;
+        self.error_over(&socket, to, hops, length)
     }
 
     /// The same over a socket that is there already; it can be used on as it was.
@@ -66,26 +70,33 @@ impl Net {
     }
 }
 
+/// Lets a socket send IPv4 packets that routers may cut into fragments.
+#[track_caller]
+pub fn may_be_fragmented(socket: &UdpSocket) {
+    let set = set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT);
+    set.or_fail("allow fragments");
+}
+
+fn set_option(socket: &UdpSocket, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let size = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the value is an integer, and its true size is given.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    if result < 0 { Err(Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Sets hop limit and "don't fragment", and asks for errors.
 fn limit(socket: &UdpSocket, to: IpAddr, hops: u8) -> io::Result<()> {
-    let option = |level: i32, name: i32, value: i32| {
-        // SAFETY: the value is an integer, and its true size is given.
-        let result = unsafe {
-            libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size_of::<i32>() as u32)
-        };
-        if result < 0 { Err(Error::last_os_error()) } else { Ok(()) }
-    };
     match Family::of(to) {
         Family::V4 => {
             SockRef::from(socket).set_ttl_v4(hops.into())?;
             setsockopt(socket, Ipv4RecvErr, &true)?;
             // Not even the path's MTU is kept to: what is too big has to be told.
-            option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
+            set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
         }
         Family::V6 => {
             SockRef::from(socket).set_unicast_hops_v6(hops.into())?;
             setsockopt(socket, Ipv6RecvErr, &true)?;
-            option(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
+            set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
         }
     }
 }
