@@ -29,6 +29,8 @@ pub const MAX_SOCKET_PEERS: usize = 65_536;
 pub const MAX_PUBLISHED: usize = 131_072;
 /// Directional entries, of each family, for flows to published ports whose client has yet to show that it sees the answers.
 pub const EMBRYOS: usize = 32_768;
+/// The mark (`SO_MARK`) of the sockets with which the agent holds published ports: they alone may bind them.
+pub const HOLDER_MARK: u32 = u32::from_be_bytes(*b"SPAN");
 /// How many published ports have a generation and counters, slot 0 (none) included. One port takes one slot, on however many
 /// addresses it is published.
 pub const MAX_PORTS: usize = 32_768;

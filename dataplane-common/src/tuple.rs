@@ -32,7 +32,8 @@ impl Zone {
     pub const HOST: Self = Self(u16::MAX);
 }
 
-/// Source and destination of a packet. Ports are in network byte order; an ICMP echo carries its identifier in both.
+/// Source and destination of a packet. Ports are in network byte order. The identifier of an ICMP query stands for the port of who
+/// asks: source of the question, destination of the answer, the other port being zero.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tuple<A> {

@@ -74,13 +74,6 @@ pub fn find<A: Make>(packet: &Packet<A>, zone: Zone) -> Option<*mut Flow<A>> {
     // SAFETY: the pointer is to a map value that the kernel keeps for the length of this run. If the entry is deleted
     // meanwhile and its memory used again, one packet is misjudged at worst; the agent deletes only what is long idle.
     let flow = unsafe { &*value };
-    // A query goes in its flow's own direction, its answer comes in the other: whatever else has the identifier is somebody
-    // else's.
-    match packet.kind {
-        Kind::EchoRequest if !flow.is_original() => return None,
-        Kind::EchoReply if flow.is_original() => return None,
-        _ => {}
-    }
     let alive = is_alive(flow);
     if alive && !packet.flags.opens() {
         return Some(value);

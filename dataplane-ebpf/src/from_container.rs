@@ -23,6 +23,7 @@ use dataplane_common::{
 };
 
 use crate::{
+    checksum,
     drops::{Dropped, NEXT, Outcome, finish},
     embryo, flow,
     make::{self, Make},
@@ -132,6 +133,9 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
         }
         if judge(skb, sender, packet)? == Judgement::ForStack {
             return Ok(NEXT);
+        }
+        if !checksum::is_right(skb, packet) {
+            return Err(DropReason::BadChecksum);
         }
         make::insert(skb, packet)?;
     }

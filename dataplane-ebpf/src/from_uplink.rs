@@ -14,6 +14,7 @@ use dataplane_common::{
 };
 
 use crate::{
+    checksum,
     drops::{Dropped, NEXT, Outcome, finish},
     embryo, flow,
     make::{self, Make, work},
@@ -58,6 +59,9 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
                     Err(_) if packet.kind == Kind::Udp => entry,
                     Err(reason) => return Err(at_port::<A>(reason)),
                 },
+                Judgement::Open if !checksum::is_right(skb, packet) => {
+                    return Err(at_port::<A>(DropReason::BadChecksum));
+                }
                 Judgement::Open => embryo::plant(packet).map_err(at_port::<A>)?,
                 Judgement::Stray if make::host_converses(skb, packet) => return Ok(NEXT),
                 Judgement::Stray => return Err(at_port::<A>(DropReason::NoFlow)),

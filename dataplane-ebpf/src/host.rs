@@ -6,10 +6,14 @@
 //! about a packet that it saw translated must quote the packet as its sender knows it.
 
 use dataplane_common::{
-    DropReason, Flow, Zone,
+    DropReason, Flow, Protocol, V4, V6, Zone,
     decision::World as _,
     flow::Party,
-    wire::{Kind, Packet},
+    wire::{
+        Frame as _, Kind, Packet,
+        ethernet::{self, Ethernet},
+        ipv4, ipv6,
+    },
 };
 
 use crate::{
@@ -31,6 +35,36 @@ pub fn sends<A: Make>(skb: &Skb<'_>) -> Outcome {
         _ => Ok(NEXT),
     };
     outcome.map_err(|reason| Dropped::at(0, reason))
+}
+
+/// A packet of the host's own into a network. Errors about what was translated on its way through the host quote it as its
+/// sender knows it; everything else goes on.
+#[inline(always)]
+pub fn explains(skb: &Skb<'_>) -> Outcome {
+    let Some(header) = skb.read::<Ethernet>(0) else { return Ok(NEXT) };
+    // One byte decides, so that only errors cost anything.
+    let protocol = |at: usize| skb.read::<u8>(ethernet::LEN + at);
+    match header.ethertype.get() {
+        ethernet::IPV4 if protocol(ipv4::PROTOCOL) == Some(Protocol::ICMP.0) => explain::<V4>(skb),
+        ethernet::IPV6 if protocol(ipv6::NEXT_HEADER) == Some(Protocol::ICMPV6.0) => explain::<V6>(skb),
+        _ => Ok(NEXT),
+    }
+}
+
+#[inline(never)]
+fn explain<A: Make>(skb: &Skb<'_>) -> Outcome {
+    let Ok(packet) = maps::parse::<A>(skb) else { return Ok(NEXT) };
+    if packet.kind != Kind::IcmpError || !packet.has_flow() {
+        return Ok(NEXT);
+    }
+    // What quotes the container's own packet, untranslated, needs nothing.
+    let Some(zone) = Maps.network_of(packet.tuple.source) else { return Ok(NEXT) };
+    let Some(entry) = flow::find(packet, zone) else { return Ok(NEXT) };
+    // SAFETY: as in `flow::find`.
+    if unsafe { &*entry }.is_original() {
+        return Ok(NEXT);
+    }
+    flow::translate_routed(skb, packet, entry).map(|()| NEXT).map_err(|reason| Dropped::at(0, reason))
 }
 
 /// Only ports of the pool are ever given to containers.

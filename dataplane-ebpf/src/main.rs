@@ -10,6 +10,7 @@
 #![no_main]
 
 mod admit;
+mod checksum;
 mod collect;
 mod drops;
 mod embryo;

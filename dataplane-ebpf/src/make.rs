@@ -79,7 +79,6 @@ pub enum Ports {
 #[repr(C)]
 struct PortSearch {
     ports: Ports,
-    echo: bool,
     protocol: Protocol,
     inside: u16,
     pool: Pool,
@@ -208,10 +207,10 @@ pub fn insert<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
         return Err(DropReason::FlowQuota);
     }
     let search = &mut work.search;
-    search.echo = packet.kind == Kind::EchoRequest;
+    let query = packet.kind == Kind::EchoRequest;
     search.protocol = packet.protocol;
     search.inside = packet.tuple.source_port.get();
-    search.pool = if search.echo { Pool::IDENTIFIERS } else { config.pool };
+    search.pool = if query { Pool::IDENTIFIERS } else { config.pool };
     search.hash = port::hash(config.secret, packet.protocol, packet.tuple.source, search.inside);
     // SAFETY: a plain helper call.
     search.random = unsafe { bpf_get_prandom_u32() };
@@ -256,13 +255,10 @@ unsafe extern "C" fn claim<A: Make>(attempt: u32, skb: *mut Skb<'_>) -> i64 {
     if choose || attempt > 0 {
         let mut after = work.original.after;
         after.source_port = Be16::new(search.pool.candidate(attempt, search.inside, search.hash, search.random));
-        if search.echo {
-            after.destination_port = after.source_port;
-        }
         work.original.after = after;
     }
     work.sibling = work.original.sibling(search.protocol);
-    if choose && !search.echo && is_taken::<A>(skb, search.protocol, &work.sibling.tuple) {
+    if choose && is_taken::<A>(skb, search.protocol, &work.sibling.tuple) {
         return 0;
     }
     search.result = match A::flows().insert(&work.sibling, &work.reply, u64::from(BPF_NOEXIST)) {

@@ -166,10 +166,10 @@ fn transport<A: Rewrite>(
         _ => return Ok(()),
     };
     if packet.unsummed {
-        tell_card(skb, port_difference(&packet.tuple, &draft.after, len));
+        tell_card(skb, port_difference(&packet.tuple, &draft.after));
     } else {
         let difference =
-            if len == 0 { draft.quoted_difference } else { port_difference(&packet.tuple, &draft.after, len).sum() };
+            if len == 0 { draft.quoted_difference } else { port_difference(&packet.tuple, &draft.after).sum() };
         // ICMP has no pseudo-header over IPv4 (RFC 792), ICMPv6 has (RFC 4443 §2.3).
         let is_icmp = matches!(packet.kind, Kind::EchoRequest | Kind::EchoReply | Kind::IcmpError);
         let pseudo = if is_icmp && !A::IS_V6 { 0 } else { addresses };
@@ -180,18 +180,18 @@ fn transport<A: Rewrite>(
     if len == 0 {
         return Ok(());
     }
+    if packet.kind == Kind::EchoReply {
+        return store(skb, at + ports, &draft.after.destination_port, len);
+    }
     store(skb, at + ports, &[draft.after.source_port, draft.after.destination_port], len)
 }
 
-/// What a change of ports, or of an identifier if only two bytes change, does to a checksum.
+/// What a change of ports does to a checksum. A query has only one, its identifier; the other is zero before and after.
 #[inline(always)]
-fn port_difference<A>(before: &Tuple<A>, after: &Tuple<A>, len: u32) -> Difference {
-    let difference = Difference::default().word(before.source_port.raw().into(), after.source_port.raw().into());
-    if len == 4 {
-        difference.word(before.destination_port.raw().into(), after.destination_port.raw().into())
-    } else {
-        difference
-    }
+fn port_difference<A>(before: &Tuple<A>, after: &Tuple<A>) -> Difference {
+    Difference::default()
+        .word(before.source_port.raw().into(), after.source_port.raw().into())
+        .word(before.destination_port.raw().into(), after.destination_port.raw().into())
 }
 
 /// Changes the ports of an SCTP packet. Addresses are not part of its checksum. A function of its own for its stack.
@@ -217,7 +217,7 @@ fn sctp<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason>
         checksum = change.apply(checksum);
     }
     let (old, new) = (u32::from_ne_bytes(header.checksum), u32::from_ne_bytes(checksum));
-    tell_card(skb, port_difference(before, after, 4).word(old, new));
+    tell_card(skb, port_difference(before, after).word(old, new));
     store(skb, at + transport::SOURCE_PORT, &[after.source_port, after.destination_port], 4)?;
     store(skb, at + transport::SCTP_CHECKSUM, &checksum, 4)
 }
@@ -247,8 +247,11 @@ fn quote<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason
         Kind::EchoRequest | Kind::EchoReply => (icmp::IDENTIFIER, 2),
         _ => return Ok(()),
     };
-    store(skb, at + ports, &[draft.after.destination_port, draft.after.source_port], len)?;
-    let ports = port_difference(&packet.tuple, &draft.after, len);
+    let quoted = [draft.after.destination_port, draft.after.source_port];
+    // An answer's identifier is its destination.
+    let value = if quote.kind == Kind::EchoReply { [quoted[1], quoted[0]] } else { quoted };
+    store(skb, at + ports, &value, len)?;
+    let ports = port_difference(&packet.tuple, &draft.after);
     let mut all = translation.header.and(ports);
     if quote.checksum != 0 {
         let Some(Checksum(sum)) = skb.load::<Checksum>(quote.checksum.into()) else {

@@ -1,7 +1,7 @@
 //! Socket hooks on the root cgroup: the host's own processes reach published ports without a proxy.
 //!
 //! What a socket sends to a published port, on any address of the host or on loopback, goes straight to the container; where
-//! the kernel tells the process whom it talks to, it is told what it asked for. Sockets of all other network namespaces are
+//! the kernel tells the process whom it talks to, it is told what it asked for. And no process gets a published port. Sockets of all other network namespaces are
 //! left alone.
 
 use core::ptr::{read_volatile, write_volatile};
@@ -9,22 +9,28 @@ use core::ptr::{read_volatile, write_volatile};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_sock_addr,
-    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval},
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
 use dataplane_common::{
-    Address as _, Protocol, V4, V6,
+    Address, Protocol, V4, V6,
     address::AnyAddress,
-    decision,
-    layout::{SocketPeer, SocketPeerKey},
+    decision::{self, World as _},
+    layout::{HOLDER_MARK, SocketPeer, SocketPeerKey},
     wire::Be16,
 };
 
 use crate::maps::{self, Maps, SOCKET_PEERS};
 
-/// Let the call go on; these hooks never refuse one.
+/// Let the call go on.
 const PROCEED: i32 = 1;
+
+/// The call fails, with `EPERM` unless another error was set.
+const REFUSE: i32 = 0;
+
+/// `EADDRINUSE` of `asm-generic/errno.h`.
+const EADDRINUSE: i32 = 98;
 
 /// `connect(2)` of an IPv4 socket.
 #[cgroup_sock_addr(connect4)]
@@ -72,6 +78,18 @@ pub fn getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub fn getpeername6(ctx: SockAddrContext) -> i32 {
     as_asked_for::<V6>(&ctx)
+}
+
+/// `bind(2)` of an IPv4 socket.
+#[cgroup_sock_addr(bind4)]
+pub fn bind4(ctx: SockAddrContext) -> i32 {
+    unless_published::<V4>(&ctx)
+}
+
+/// `bind(2)` of an IPv6 socket.
+#[cgroup_sock_addr(bind6)]
+pub fn bind6(ctx: SockAddrContext) -> i32 {
+    unless_published::<V6>(&ctx)
 }
 
 /// How a family's address lies in the context. Word by word and volatile: the verifier allows only accesses of four bytes at
@@ -171,6 +189,42 @@ fn as_asked_for<A: SocketAddress>(ctx: &SockAddrContext) -> i32 {
         unsafe { write_volatile(&raw mut (*address).user_port, peer.port.raw().into()) };
     }
     PROCEED
+}
+
+/// A call that wants a port of the host's. While it is published nobody gets it, whether the agent is there to hold it or not.
+#[inline(always)]
+fn unless_published<A: SocketAddress>(ctx: &SockAddrContext) -> i32 {
+    let address = ctx.sock_addr;
+    // SAFETY: the context is valid for as long as the program runs; the kernel gives the socket with it.
+    let (port, protocol, mark) = unsafe {
+        let socket = (*address).__bindgen_anon_1.sk;
+        if socket.is_null() {
+            return PROCEED;
+        }
+        ((*address).user_port, Protocol((*address).protocol as u8), (*socket).mark)
+    };
+    if port == 0 || mark == HOLDER_MARK || !is_of_host(ctx) {
+        return PROCEED;
+    }
+    let wanted = A::read(address);
+    let port = Be16::from_raw(port as u16);
+    let taken = if wanted.is_v4() {
+        is_published(V4::from_any(wanted), port, protocol)
+    } else {
+        is_published(V6::from_any(wanted), port, protocol)
+    };
+    if taken {
+        // SAFETY: a plain helper call.
+        unsafe { bpf_set_retval(-EADDRINUSE) };
+        return REFUSE;
+    }
+    PROCEED
+}
+
+/// Is the port published on this address, or on all of its family?
+#[inline(always)]
+fn is_published<A: Address>(address: A, port: Be16, protocol: Protocol) -> bool {
+    Maps.published(address, port, protocol).is_some() || Maps.published(A::UNSPECIFIED, port, protocol).is_some()
 }
 
 /// Is it a socket of the agent's network namespace?

@@ -6,7 +6,7 @@ use dataplane_common::DropReason;
 use crate::{
     admit::admit,
     drops::{Dropped, Outcome, finish},
-    maps,
+    host, maps,
     skb::Skb,
 };
 
@@ -18,6 +18,9 @@ pub fn to_bridge(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn run(skb: &Skb<'_>) -> Outcome {
+    if skb.ingress_ifindex() == 0 {
+        return host::explains(skb);
+    }
     let Some(interface) = maps::interface(skb.ifindex()) else {
         return Err(Dropped::at(0, DropReason::UnknownInterface));
     };

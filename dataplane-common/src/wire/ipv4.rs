@@ -3,6 +3,9 @@
 use super::{Be16, Header};
 use crate::{address::V4, checksum};
 
+/// Byte offset of the protocol.
+pub const PROTOCOL: usize = 9;
+
 /// An IPv4 header without options.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

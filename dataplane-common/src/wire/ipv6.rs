@@ -43,6 +43,9 @@ unsafe impl Header for Extension {}
 
 const _: () = assert!(size_of::<Extension>() == 8);
 
+/// Byte offset of the next header.
+pub const NEXT_HEADER: usize = 6;
+
 /// An IPv6 header.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

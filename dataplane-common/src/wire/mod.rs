@@ -65,6 +65,9 @@ impl Be32 {
 /// Implementors are `repr(C)`, have no padding, and every bit pattern is a valid value.
 pub unsafe trait Header: Copy {}
 
+// SAFETY: a byte: any bits are valid.
+unsafe impl Header for u8 {}
+
 /// An Ethernet frame whose bytes can be read at checked positions.
 pub trait Frame {
     /// Length of the frame in bytes, Ethernet header included.

@@ -476,9 +476,10 @@ impl<A: IpHeader> Packet<A> {
             protocol if protocol == A::ICMP => {
                 let header: icmp::Icmp = frame.read(at).filter(|_| carries(8))?;
                 self.kind = icmp_kind::<A>(header.kind);
-                if matches!(self.kind, Kind::EchoRequest | Kind::EchoReply) {
-                    self.tuple.source_port = header.identifier;
-                    self.tuple.destination_port = header.identifier;
+                match self.kind {
+                    Kind::EchoRequest => self.tuple.source_port = header.identifier,
+                    Kind::EchoReply => self.tuple.destination_port = header.identifier,
+                    _ => {}
                 }
             }
             _ => {}
@@ -530,12 +531,12 @@ impl<A: IpHeader> Packet<A> {
             }
             protocol if protocol == A::ICMP => {
                 kind = icmp_kind::<A>(first.kind);
-                if !matches!(kind, Kind::EchoRequest | Kind::EchoReply) {
-                    return None;
+                match kind {
+                    Kind::EchoRequest => quoted.source_port = first.identifier,
+                    Kind::EchoReply => quoted.destination_port = first.identifier,
+                    _ => return None,
                 }
                 checksum = icmp::CHECKSUM;
-                quoted.source_port = first.identifier;
-                quoted.destination_port = first.identifier;
             }
             _ => {}
         }
@@ -634,7 +635,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_carries_its_identifier_in_both_ports() {
+    fn an_identifier_is_the_port_of_who_asks() {
         let frame = built(|out| {
             PacketBuilder::ethernet2(MAC, MAC)
                 .ipv4([10, 0, 0, 2], [192, 0, 2, 1], 64)
@@ -644,7 +645,7 @@ mod tests {
         });
         let packet = Packet::<V4>::parse(frame.as_slice()).unwrap();
         assert_eq!(packet.kind, Kind::EchoRequest);
-        assert_eq!((packet.tuple.source_port.get(), packet.tuple.destination_port.get()), (77, 77));
+        assert_eq!((packet.tuple.source_port.get(), packet.tuple.destination_port.get()), (77, 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use dataplane_common::Protocol;
+use dataplane_common::{Protocol, layout::HOLDER_MARK};
 use procfs::net::{TcpNetEntries, TcpState, UdpNetEntries};
 use procfs::prelude::*;
 use procfs::process::FDTarget;
@@ -94,6 +94,8 @@ fn open(port: HostPort) -> io::Result<Socket> {
     };
     let address = SocketAddr::new(port.address, port.port);
     let socket = Socket::new(Domain::for_address(address), kind, Some(i32::from(port.protocol.0).into()))?;
+    // While no agent ran, the programs kept the port for it; it is known by this mark.
+    socket.set_mark(HOLDER_MARK)?;
     // Before the socket can be found by any packet.
     socket.attach_filter(&[DROP_ALL])?;
     if port.address.is_ipv6() {

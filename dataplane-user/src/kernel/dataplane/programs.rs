@@ -21,8 +21,18 @@ pub(super) const CLASSIFIERS: [&str; 7] =
 /// The garbage collector.
 pub(super) const COLLECT: &str = "collect";
 /// The programs on the root cgroup.
-pub(super) const SOCKET_PROGRAMS: [&str; 8] =
-    ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
+pub(super) const SOCKET_PROGRAMS: [&str; 10] = [
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+    "bind4",
+    "bind6",
+];
 
 /// `BPF_F_IPV6` of `linux/bpf.h`, for `bpf_l4_csum_replace`.
 const BPF_F_IPV6: u64 = 1 << 7;

@@ -253,7 +253,7 @@ fn every_program_loads_and_stays_within_its_budget() {
     const BUDGET: u32 = 200_000;
     Host::new().run(|bench| {
         let programs = bench.dataplane.programs();
-        assert_eq!(programs.len(), 15);
+        assert_eq!(programs.len(), 17);
         let verified: Vec<_> =
             programs.iter().map(|program| (program.verified_instructions.unwrap_or_default(), &program.name)).collect();
         println!("{verified:?}");
