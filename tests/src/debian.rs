@@ -2,7 +2,6 @@
 //! below the target folder by `cargo xtask test`, and nothing of them is installed on the real machine.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -27,11 +26,12 @@ impl Machine {
     }
 }
 
-/// Where the packages are unpacked: `SPANDREL_PEERS`, or next to the test program's own build.
+/// Where the packages are unpacked: beside the test program's own build, `<target>/<profile>/deps/<test program>`.
 fn packages() -> io::Result<PathBuf> {
-    let built = || Some(env::current_exe().ok()?.ancestors().nth(3)?.join("peers").into_os_string());
-    let place: Option<OsString> = env::var_os("SPANDREL_PEERS").or_else(built);
-    fs::canonicalize(place.unwrap_or_default())
+    let program = env::current_exe()?;
+    let target = program.ancestors().nth(3).unwrap_or(&program);
+    let packages = target.join("peers");
+    fs::metadata(packages.join("packages")).map(|_| packages)
 }
 
 /// Lays unpacked packages over `/usr` of the machine that the thread has entered.

@@ -1,9 +1,11 @@
 //! `cargo xtask`: everything a developer does with Spandrel beside editing it. Each subcommand is one module; this file
 //! is only their command line. Nothing here is part of the product.
 
+mod apt;
 mod bench;
 mod build;
 mod demo;
+mod peers;
 mod privilege;
 mod progress;
 mod run;

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::build;
+use crate::peers;
 use crate::privilege;
 use crate::progress::say;
 use crate::workspace::{self, Workspace, in_path};
@@ -40,7 +41,7 @@ enum Step {
     Scenario,
 }
 
-/// A program that a step calls, and where it comes from. What scenarios will need from Debian is to be listed here too.
+/// A program that a step calls, and where it comes from. What scenarios need is in `peers`.
 struct Need {
     step: Step,
     program: &'static str,
@@ -64,6 +65,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     // Every crate that embeds the eBPF object needs it, and scenarios need the whole binary.
     let mut spandrel = PathBuf::new();
     if steps.contains(&Step::Scenario) {
+        peers::ensure(workspace)?;
         spandrel = build::spandrel(workspace, build::Profile::default())?;
     } else if steps != [Step::Format] {
         build::ebpf(workspace)?;

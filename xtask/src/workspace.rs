@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -36,6 +37,11 @@ impl Workspace {
     /// The folder of what is fetched to compile with: a Rust toolchain, bpf-linker.
     pub(crate) fn toolchain(&self) -> PathBuf {
         self.target.join("toolchain")
+    }
+
+    /// The folder of other people's programs that the scenarios run beside Spandrel; the lab looks for them here.
+    pub(crate) fn peers(&self) -> PathBuf {
+        self.target.join("peers")
     }
 
     /// The eBPF object, as dataplane-user's build script looks for it.
@@ -112,4 +118,16 @@ fn shown(command: &Command) -> String {
 pub(crate) fn in_path(name: &str) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).map(|folder| folder.join(name)).filter(|program| program.is_file()).collect()
+}
+
+/// The entries of a folder, sorted; none where it cannot be read.
+pub(crate) fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    entries
+}
+
+/// The last component of `path` as text.
+pub(crate) fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }

@@ -8,11 +8,12 @@ mod linker;
 mod rustc;
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::apt;
 use crate::workspace::{Workspace, cargo};
 use rustc::Rustc;
 
@@ -40,7 +41,7 @@ impl Toolchain {
         }
         let serves = |rustc: &Rustc| linker::obstacle(rustc).is_none() || linker::find(rustc, &folder).is_some();
         let fetched = usable.iter().any(|rustc| rustc.program().starts_with(&folder));
-        if !usable.iter().any(serves) && !fetched && debian::available() {
+        if !usable.iter().any(serves) && !fetched && apt::available() {
             let (program, libraries) = debian::install(workspace, rustc::minimum())?;
             match Rustc::inspect(&program, libraries, &folder) {
                 Ok(rustc) => usable.push(rustc),
@@ -111,18 +112,6 @@ fn advice(refused: &[String]) -> String {
 fn version_pair(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// The entries of a folder, sorted; none where it cannot be read.
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let mut entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    entries.sort();
-    entries
-}
-
-/// The last component of `path` as text.
-fn file_name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 #[cfg(test)]

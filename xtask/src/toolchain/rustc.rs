@@ -10,8 +10,8 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::{debian, entries, file_name, version_pair};
-use crate::workspace::{in_path, output};
+use super::{debian, version_pair};
+use crate::workspace::{entries, file_name, in_path, output};
 
 /// A rustc that can compile `core` for the kernel's target.
 #[derive(Clone)]
