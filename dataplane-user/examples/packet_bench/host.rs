@@ -9,7 +9,7 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use spandrel::kernel::dataplane::{
-    Dataplane, EndpointConfig, NetworkConfig, Options, PortConfig, ProgramRun, RunContext, UplinkConfig,
+    Dataplane, EndpointConfig, NetworkConfig, Options, PortConfig, PortEntry, ProgramRun, RunContext, UplinkConfig,
 };
 use spandrel::kernel::{mount, sysctl};
 
@@ -79,8 +79,8 @@ impl Host {
         for slot in [Slot::Client, Slot::Server, Slot::Opener] {
             self.dataplane.set_endpoint(&endpoint(slot)?)?;
         }
-        self.dataplane.publish(&ports(Slot::Server))?;
-        self.dataplane.publish(&ports(Slot::Opener))?;
+        self.dataplane.publish(&[port(Slot::Server)])?;
+        self.dataplane.publish(&[port(Slot::Opener)])?;
         // Masquerading writes the address of the one container that measures it, as the text of `main` tells.
         let (v4, v6) = addresses(Slot::Client);
         let local = Family::BOTH.map(|family| [uplink(family), container(family, Slot::Client)]);
@@ -103,7 +103,7 @@ impl Host {
         self.dataplane.remove_endpoint(Slot::Opener as u32)?;
         self.dataplane.collect_garbage()?;
         self.dataplane.set_endpoint(&endpoint(Slot::Opener)?)?;
-        self.dataplane.publish(&ports(Slot::Opener))?;
+        self.dataplane.publish(&[port(Slot::Opener)])?;
         Ok(())
     }
 }
@@ -181,15 +181,16 @@ fn endpoint(slot: Slot) -> Result<EndpointConfig> {
 }
 
 /// The container's port, published as itself.
-fn ports(slot: Slot) -> [PortConfig; 2] {
-    Family::BOTH.map(|family| PortConfig {
+fn port(slot: Slot) -> PortConfig {
+    let entries = Family::BOTH.map(|family| PortEntry {
         protocol: Protocol::TCP,
         host: container(family, slot),
         host_port: HTTP,
         endpoint: slot as u32,
         container: container(family, slot),
         container_port: HTTP,
-    })
+    });
+    PortConfig { slot: slot as u32, allow_from: Vec::new(), rate: 0, entries: entries.to_vec() }
 }
 
 fn bridge_name(network: u16) -> String {

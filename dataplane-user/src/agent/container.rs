@@ -47,11 +47,8 @@ impl Agent {
     /// From a plan to a running command. On failure the caller takes down whatever there is by then.
     async fn bring_up(&mut self, plan: &mut Plan, stdio: Option<[OwnedFd; 3]>) -> Result<()> {
         let id = plan.container.id;
-        let mut live = Live::new();
-        if let Some(network) = &plan.network {
-            (plan.container.ports, live.ports) = self.choose_ports(network, &plan.ports)?;
-        }
-        self.live.insert(id, live);
+        plan.container.ports = self.take_ports(&plan.container, &plan.ports)?;
+        self.live.insert(id, Live::new());
         self.store.apply(&[Change::PutContainer(&plan.container)])?;
         self.containers.insert(id, plan.container.clone());
 
@@ -64,7 +61,7 @@ impl Agent {
         for endpoint in &container.endpoints {
             self.ensure_endpoint(&id, &endpoint.id).await?;
         }
-        self.publish_changes(&id)?;
+        self.announce_ports(&id)?;
 
         let spec = ContainerSpec {
             directory,
@@ -87,7 +84,7 @@ impl Agent {
     /// caller's; what is not there (any more) is no error.
     pub(super) async fn take_down(&mut self, container: &Container) -> Troubles {
         let mut troubles = Troubles::default();
-        troubles.note(self.unpublish_all(&container.id));
+        troubles.note(self.give_up_ports(container));
         if let Some(process) = self.live.get(&container.id).and_then(|live| live.process.clone()) {
             troubles.extend(end(&process).await);
         }

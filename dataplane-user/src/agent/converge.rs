@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::error::Troubles;
 use super::handle::kill_all;
 use super::lifecycle::outcome;
+use super::ports::HostPorts;
 use super::state::{Agent, Live, OwnInterfaces, Paths};
 use super::{Options, Work, host};
 use crate::ipam::{Ipam, RangeSet, ula_prefix};
@@ -21,8 +22,8 @@ use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{self, Launcher, Running};
 use crate::kernel::uplink::{HostWatch, UplinkRule};
 use crate::kernel::{Netlink, mount, netns};
-use crate::model::{Container, Error, Id, Result, State};
-use crate::store::{Change, Contents, Store};
+use crate::model::{Container, Error, Result, State};
+use crate::store::{Contents, Store};
 
 impl Agent {
     /// Opens everything and makes the kernel hold what is on record.
@@ -60,6 +61,8 @@ impl Agent {
             ipam: Ipam::default(),
             network_slots: RangeSet::default(),
             endpoint_slots: RangeSet::default(),
+            port_slots: RangeSet::default(),
+            host_ports: HostPorts::default(),
             own_interfaces: OwnInterfaces::default(),
             netlink,
             dataplane,
@@ -96,6 +99,9 @@ impl Agent {
                 self.ipam.restore(endpoint)?;
                 self.endpoint_slots.insert(endpoint.slot.into());
                 self.own_interfaces.add(&endpoint.host_interface);
+            }
+            if !matches!(container.state, State::Exited { .. }) {
+                container.ports.iter().for_each(|port| _ = self.port_slots.insert(port.slot.into()));
             }
             self.containers.insert(container.id, container);
         }
@@ -135,9 +141,11 @@ impl Agent {
         let networks: BTreeSet<_> = self.bridge_networks().map(|network| network.slot).collect();
         let endpoints: BTreeSet<_> =
             self.containers.values().flat_map(|c| &c.endpoints).map(|endpoint| endpoint.slot).collect();
-        self.dataplane.retain(&networks, &endpoints, &self.all_port_configs())?;
+        let running_containers = self.containers.values().filter(|container| container.is_running());
+        let ports: BTreeSet<_> = running_containers.flat_map(|c| &c.ports).map(|port| port.slot).collect();
+        self.dataplane.retain(&networks, &endpoints, &ports)?;
         for id in &running {
-            if let Err(error) = self.publish_changes(id) {
+            if let Err(error) = self.announce_ports(id) {
                 tracing::error!("publishing the ports of container {}: {error}", id.short());
             }
         }
@@ -191,18 +199,6 @@ impl Agent {
         }
         troubles.note(process::kill_leftovers(&directory).await);
         troubles
-    }
-
-    /// Holds the ports of a container that went on running.
-    fn hold_ports_again(&mut self, id: &Id) {
-        let (Some(container), Some(live)) = (self.containers.get_mut(id), self.live.get_mut(id)) else { return };
-        let before = container.ports.len();
-        Self::hold_again(container, live);
-        if container.ports.len() != before
-            && let Err(error) = self.store.apply(&[Change::PutContainer(container)])
-        {
-            tracing::error!("recording the ports of container {}: {error}", container.name);
-        }
     }
 
     /// Removes namespaces and directories of containers that are not on record.

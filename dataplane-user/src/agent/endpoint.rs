@@ -85,6 +85,8 @@ impl Agent {
             ipv6: ipv6.and_then(|net| if let IpNet::V6(net) = net { Some(net) } else { None }),
             gateway_v4: network.gateway_v4().filter(|_| outside),
             gateway_v6: network.gateway_v6().filter(|_| outside),
+            mode_v4: network.gateway_mode(false),
+            mode_v6: network.gateway_mode(true),
             interface: free_interface(&network.bridge_options.interface_prefix, container),
             host_interface: self.free_host_interface(),
             requested: request.clone(),
@@ -267,25 +269,21 @@ impl Agent {
     }
 
     /// Brings a running container from one set of endpoints to another, or leaves it as it was.
-    async fn reshape(&mut self, old: &Container, new: Container) -> Result<()> {
-        let id = new.id;
+    async fn reshape(&mut self, old: &Container, mut new: Container) -> Result<()> {
         // Whoever else wants these ports is found out before anything changes.
-        match self.live.get_mut(&id) {
-            Some(live) => live.ports.hold_more(&new)?,
-            None => return Err(Error::Internal(format!("container {} is not running", old.name))),
-        };
+        self.claim_ports(old, &mut new)?;
         let result = match self.store.apply(&[Change::PutContainer(&new)]) {
             Ok(()) => self.apply_endpoints(old, &new).await,
             Err(error) => Err(error),
         };
         let Err(error) = result else {
-            self.release_unused_ports(&id);
+            self.trim_ports(&new);
             return Ok(());
         };
         let mut troubles = Troubles::default();
         troubles.note(self.store.apply(&[Change::PutContainer(old)]));
         troubles.note(self.apply_endpoints(&new, old).await);
-        self.release_unused_ports(&id);
+        self.unclaim_ports(old, &new);
         Err(troubles.onto(error))
     }
 
@@ -295,7 +293,7 @@ impl Agent {
         for endpoint in &new.endpoints {
             self.ensure_endpoint(&new.id, &endpoint.id).await?;
         }
-        self.publish_changes(&new.id)?;
+        self.announce_ports(&new.id)?;
         let mut troubles = Troubles::default();
         for gone in old.endpoints.iter().filter(|e| new.endpoint_on(&e.network).is_none()) {
             troubles.extend(self.clear_endpoint(&new.id, gone).await);

@@ -16,9 +16,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Work;
 use super::state::{Agent, Paths};
 use crate::kernel::Executed;
+use crate::kernel::dataplane::PortCount;
 use crate::kernel::process::Running;
 use crate::model::{
-    Container, Endpoint, EndpointRequest, Error, ExecRequest, Id, Network, NetworkCreate, Result, RunRequest, State,
+    Container, Endpoint, EndpointRequest, Error, ExecRequest, Id, Network, NetworkCreate, PortBinding, PublishRequest,
+    PublishedPort, Result, RunRequest, State,
 };
 
 /// How long a stopped container may take to end by itself, unless told otherwise.
@@ -90,6 +92,19 @@ pub struct DropCount {
     pub packets: u64,
     /// How many bytes.
     pub bytes: u64,
+}
+
+/// What went through a published port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortStats {
+    /// The container's name.
+    pub container: String,
+    /// The port.
+    pub binding: PortBinding,
+    /// Where it is reached.
+    pub entries: Vec<PublishedPort>,
+    /// Since it was published.
+    pub count: PortCount,
 }
 
 /// Tells when a command has ended, and how. It knows even after the container is forgotten.
@@ -320,6 +335,23 @@ impl Handle {
     /// Dropped packets by place and reason.
     pub async fn drops(&self) -> Result<Vec<DropCount>> {
         self.ask(|agent| Box::pin(async { agent.drops() })).await?
+    }
+
+    /// Publishes ports of a running container, or changes who may use those that are; tells what is in force for them.
+    pub async fn publish(&self, reference: &str, request: PublishRequest) -> Result<Vec<PublishedPort>> {
+        let reference = reference.to_string();
+        self.ask(move |agent| Box::pin(async move { agent.publish_ports(&reference, &request) })).await?
+    }
+
+    /// Takes back published ports of a running container.
+    pub async fn unpublish(&self, reference: &str, request: PublishRequest) -> Result<()> {
+        let reference = reference.to_string();
+        self.ask(move |agent| Box::pin(async move { agent.unpublish_ports(&reference, &request) })).await?
+    }
+
+    /// What went through published ports, of one container or of all.
+    pub async fn port_stats(&self, reference: Option<String>) -> Result<Vec<PortStats>> {
+        self.ask(move |agent| Box::pin(async move { agent.port_stats(reference.as_deref()) })).await?
     }
 
     /// Where a container's network namespace can be entered.

@@ -15,6 +15,7 @@ mod lifecycle;
 mod network;
 mod plan;
 mod ports;
+mod publish;
 mod state;
 mod teardown;
 
@@ -28,12 +29,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use crate::kernel::capability;
 use crate::kernel::uplink::HostWatch;
+use crate::kernel::{capability, limits};
 use crate::model::{Error, Result};
 
 pub use crate::kernel::dataplane::{AttachMode, LogLevel, Options as DataplaneOptions};
-pub use handle::{Attached, Created, DropCount, Exec, ExitWatch, Handle, NetworkView, Started};
+pub use handle::{Attached, Created, DropCount, Exec, ExitWatch, Handle, NetworkView, PortStats, Started};
 
 use state::Agent;
 
@@ -73,6 +74,7 @@ where
 {
     capability::check_capabilities()?;
     capability::check_kernel()?;
+    limits::raise_open_files()?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     // Held until the process ends.

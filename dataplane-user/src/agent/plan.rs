@@ -1,5 +1,6 @@
 //! From what a user asks for to a container: everything that can be judged without the kernel.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use super::host;
 use super::state::Agent;
 use crate::kernel::process::ProcessSpec;
 use crate::model::{
-    Container, Driver, EndpointRequest, Error, Id, Network, PortRequest, PortSpec, Result, RunRequest, State,
+    Container, Driver, EndpointRequest, Error, ExposedPorts, Id, Network, PortRequest, Result, RunRequest, State,
     check_hostname, check_name, random_name,
 };
 
@@ -41,10 +42,8 @@ impl Agent {
                 hostname.to_string()
             }
         };
-        let mut ports = Vec::new();
-        for spec in &request.ports {
-            ports.extend(spec.parse::<PortSpec>()?.requests());
-        }
+        let exposed = exposed(&request.expose)?;
+        let mut ports = ports(request, &exposed)?;
         let process = process(&request.command, &request.env, &request.working_dir, &hostname)?;
         let mut warnings = Vec::new();
         match network.driver {
@@ -78,6 +77,7 @@ impl Agent {
             state: State::Created,
             network_mode: network.name.clone(),
             endpoints: Vec::new(),
+            exposed,
             ports: Vec::new(),
         };
         let network = Some(network).filter(|network| network.driver == Driver::Bridge);
@@ -105,6 +105,28 @@ impl Agent {
             },
         }
     }
+}
+
+/// The ports that `--expose` names, in order.
+fn exposed(specs: &[String]) -> Result<Vec<ExposedPorts>> {
+    let mut exposed: Vec<ExposedPorts> = specs.iter().map(|spec| spec.parse()).collect::<Result<_>>()?;
+    exposed.sort();
+    exposed.dedup();
+    Ok(exposed)
+}
+
+/// The ports that `-p` names and, with `-P`, the exposed ones that no `-p` names.
+fn ports(request: &RunRequest, exposed: &[ExposedPorts]) -> Result<Vec<PortRequest>> {
+    let mut ports = request.publish.requests()?;
+    let access = request.publish.access()?;
+    if request.publish_all {
+        let mut named: HashSet<_> = ports.iter().map(|port| (port.container_port, port.protocol)).collect();
+        let all = exposed.iter().flat_map(|range| range.requests(&access));
+        ports.extend(all.filter(|port| named.insert((port.container_port, port.protocol))));
+    } else if ports.is_empty() && !access.is_empty() {
+        return Err(Error::Invalid("--allow-from and --rate-limit are for published ports: give one with -p".into()));
+    }
+    Ok(ports)
 }
 
 /// How a command is started in a container: environment with HOSTNAME, later entries winning.
@@ -139,6 +161,31 @@ mod tests {
 
     fn strings(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| text.to_string()).collect()
+    }
+
+    #[test]
+    fn all_exposed_ports_but_those_that_are_published() {
+        let numbers = |expose: &[&str], publish: &[&str], publish_all| {
+            let mut request = RunRequest { publish_all, ..RunRequest::default() };
+            request.publish.specs = strings(publish);
+            let exposed = exposed(&strings(expose)).unwrap();
+            let ports = ports(&request, &exposed).unwrap();
+            ports.iter().map(|port| format!("{}/{}", port.container_port, port.protocol)).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&["80", "53/udp"], &[], false), [""; 0]);
+        assert_eq!(numbers(&["80", "53/udp", "80/tcp"], &[], true), ["53/udp", "80/tcp"]);
+        assert_eq!(numbers(&["80-82", "81-83"], &["8080:80"], true), ["80/tcp", "81/tcp", "82/tcp", "83/tcp"]);
+        assert_eq!(numbers(&["80/udp"], &["80"], true), ["80/tcp", "80/udp"]);
+    }
+
+    #[test]
+    fn limits_are_for_published_ports() {
+        let mut request = RunRequest::default();
+        request.publish.allow_from = strings(&["10.0.0.0/8"]);
+        assert!(ports(&request, &[]).unwrap_err().to_string().contains("give one with -p"));
+        request.publish_all = true;
+        let port = ports(&request, &["80".parse().unwrap()]).unwrap().remove(0);
+        assert_eq!(port.access, request.publish.access().unwrap());
     }
 
     #[test]

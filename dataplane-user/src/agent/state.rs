@@ -8,7 +8,7 @@ use ipnet::Ipv6Net;
 use tokio::sync::{mpsc, watch};
 
 use super::handle::{Attached, DropCount, ExitWatch, NetworkView};
-use super::ports::LivePorts;
+use super::ports::HostPorts;
 use super::{Options, Work};
 use crate::ipam::{Ipam, RangeSet};
 use crate::kernel::dataplane::Dataplane;
@@ -90,15 +90,13 @@ pub(super) struct Live {
     pub(super) process: Option<Running>,
     /// Tells those who wait for its end.
     pub(super) exit: watch::Sender<Option<i32>>,
-    /// Its host ports.
-    pub(super) ports: LivePorts,
     /// Interface numbers of its endpoints' host ends, by slot.
     pub(super) interfaces: HashMap<u32, u32>,
 }
 
 impl Live {
     pub(super) fn new() -> Self {
-        Live { process: None, exit: ExitWatch::new().0, ports: LivePorts::default(), interfaces: HashMap::new() }
+        Live { process: None, exit: ExitWatch::new().0, interfaces: HashMap::new() }
     }
 }
 
@@ -114,6 +112,9 @@ pub(super) struct Agent {
     pub(super) ipam: Ipam,
     pub(super) network_slots: RangeSet,
     pub(super) endpoint_slots: RangeSet,
+    pub(super) port_slots: RangeSet,
+    /// The host ports of running containers.
+    pub(super) host_ports: HostPorts,
     pub(super) own_interfaces: OwnInterfaces,
     /// The kernel's side.
     pub(super) netlink: Netlink,
@@ -130,6 +131,7 @@ pub(super) struct Agent {
 /// Slots are below these.
 const NETWORK_SLOTS: u128 = 4096;
 const ENDPOINT_SLOTS: u128 = 16384;
+const PORT_SLOTS: u128 = 32768;
 
 impl Agent {
     /// Looks a network up.
@@ -215,6 +217,16 @@ impl Agent {
             Error::Conflict(format!("there are {} endpoints, which is the most that can be", ENDPOINT_SLOTS - 1))
         })?;
         self.endpoint_slots.insert(slot);
+        // Below the limit above, which fits.
+        Ok(slot as u32)
+    }
+
+    /// Takes the lowest free slot for a published port.
+    pub(super) fn take_port_slot(&mut self) -> Result<u32> {
+        let slot = self.port_slots.lowest_absent(1, PORT_SLOTS - 1).ok_or_else(|| {
+            Error::Conflict(format!("there are {} published ports, which is the most that can be", PORT_SLOTS - 1))
+        })?;
+        self.port_slots.insert(slot);
         // Below the limit above, which fits.
         Ok(slot as u32)
     }

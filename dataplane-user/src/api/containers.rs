@@ -11,8 +11,8 @@ use super::extract::Body;
 use super::filter::Filters;
 use super::peer::Peer;
 use super::query::{Query, truth};
-use super::types::container::{ContainerInspect, ContainerSummary, WaitResponse};
-use super::types::spandrel::{ExecRequest, RunRequest, Started};
+use super::types::container::{ContainerInspect, ContainerSummary, PortMap, WaitResponse};
+use super::types::spandrel::{ExecRequest, PublishRequest, RunRequest, Started};
 use super::{attached, convert, present};
 use crate::agent::Handle;
 use crate::model::{Error, Id};
@@ -102,6 +102,26 @@ pub(super) async fn exec(
     let exec = agent.exec(&reference, request.into(), peer.stdio()?).await?;
     let answer = Started { id: exec.id.to_string(), warnings: Vec::new() };
     Ok(attached::answer(answer, exec.exit))
+}
+
+/// `POST /spandrel/containers/{reference}/publish`
+pub(super) async fn publish(
+    State(agent): State<Handle>,
+    Path(reference): Path<String>,
+    Body(request): Body<PublishRequest>,
+) -> Result<Json<PortMap>, Refusal> {
+    let published = agent.publish(&reference, request.into()).await?;
+    Ok(Json(present::port_map(&published)))
+}
+
+/// `POST /spandrel/containers/{reference}/unpublish`
+pub(super) async fn unpublish(
+    State(agent): State<Handle>,
+    Path(reference): Path<String>,
+    Body(request): Body<PublishRequest>,
+) -> Result<StatusCode, Refusal> {
+    agent.unpublish(&reference, request.into()).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /spandrel/exec/{id}/kill`

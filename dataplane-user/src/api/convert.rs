@@ -83,8 +83,20 @@ impl TryFrom<spandrel::RunRequest> for model::RunRequest {
             auto_remove: request.auto_remove,
             network: given(request.network),
             endpoint: endpoint(request.endpoint)?,
-            ports: request.publish,
+            publish: request.publish.into(),
+            publish_all: request.publish_all,
+            expose: request.expose,
         })
+    }
+}
+
+impl From<spandrel::PublishRequest> for model::PublishRequest {
+    fn from(request: spandrel::PublishRequest) -> Self {
+        model::PublishRequest {
+            specs: request.publish,
+            allow_from: request.allow_from,
+            rate_limit: given(request.rate_limit),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod filter;
 pub mod human;
 mod networks;
 mod peer;
+mod ports;
 mod present;
 mod query;
 mod server;

@@ -1,6 +1,6 @@
 //! The model's types as Docker shows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::human;
 use super::types::container::{
     ContainerConfig, ContainerInspect, ContainerSummary, HostConfig, HostConfigSummary, NetworkSettings,
-    NetworkSettingsSummary, PortBinding, PortMap, PortSummary, State,
+    NetworkSettingsSummary, Nothing, PortBinding, PortMap, PortSummary, State,
 };
 use super::types::endpoint::{EndpointIpamConfig, EndpointResource, EndpointSettings};
 use super::types::network::{ConfigReference, Ipam, IpamConfig, Network};
@@ -101,7 +101,7 @@ pub(super) fn summary(container: &model::Container, now: Timestamp) -> Container
         names: vec![format!("/{}", container.name)],
         command: container.command.join(" "),
         created: container.created.as_second(),
-        ports: in_force(container).iter().map(port_summary).collect(),
+        ports: port_summaries(container),
         state: container.state.as_str().into(),
         status: human::status(&container.state, now),
         host_config: HostConfigSummary { network_mode: container.network_mode.clone() },
@@ -113,16 +113,34 @@ pub(super) fn summary(container: &model::Container, now: Timestamp) -> Container
 /// The ports that lead to a container now; none once it has ended.
 fn in_force(container: &model::Container) -> Vec<model::PublishedPort> {
     match container.is_running() {
-        true => container.published().into_iter().map(|(_, port)| port).collect(),
+        true => container.published().flat_map(|(_, entries)| entries).collect(),
         false => Vec::new(),
     }
+}
+
+/// The ports of a running container that are exposed and not published.
+fn unpublished(container: &model::Container, published: &[model::PublishedPort]) -> Vec<(u16, model::Protocol)> {
+    let published: HashSet<_> = published.iter().map(|port| (port.container_port, port.protocol)).collect();
+    let exposed = container.exposed.iter().filter(|_| container.is_running());
+    let each = exposed.flat_map(|range| range.ports().map(|port| (port, range.protocol)));
+    each.filter(|port| !published.contains(port)).collect()
+}
+
+fn port_summaries(container: &model::Container) -> Vec<PortSummary> {
+    let published = in_force(container);
+    let exposed = unpublished(container, &published).into_iter().map(|(port, protocol)| PortSummary {
+        private_port: port,
+        protocol: protocol.to_string(),
+        ..Default::default()
+    });
+    published.iter().map(port_summary).chain(exposed).collect()
 }
 
 fn port_summary(port: &model::PublishedPort) -> PortSummary {
     PortSummary {
         ip: port.host.to_string(),
         private_port: port.container_port,
-        public_port: Some(port.host_port),
+        public_port: port.host_port,
         protocol: port.protocol.to_string(),
     }
 }
@@ -132,6 +150,10 @@ fn port_summary(port: &model::PublishedPort) -> PortSummary {
 pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &Path) -> ContainerInspect {
     let file = |name: &str| directory.join(name).display().to_string();
     let mut command = container.command.iter().cloned();
+    let published = in_force(container);
+    let mut ports = port_map(&published);
+    ports
+        .extend(unpublished(container, &published).iter().map(|(port, protocol)| (format!("{port}/{protocol}"), None)));
     ContainerInspect {
         id: container.id.to_string(),
         created: Some(container.created),
@@ -151,6 +173,7 @@ pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &
         },
         config: ContainerConfig {
             hostname: container.hostname.clone(),
+            exposed_ports: exposed(container),
             env: container.env.clone(),
             cmd: container.command.clone(),
             working_dir: container.working_dir.clone(),
@@ -159,7 +182,7 @@ pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &
         network_settings: NetworkSettings {
             sandbox_id: if container.is_running() { container.id.to_string() } else { String::new() },
             sandbox_key: if container.is_running() { sandbox.display().to_string() } else { String::new() },
-            ports: port_map(&in_force(container)),
+            ports,
             networks: networks(container),
         },
         ..Default::default()
@@ -185,12 +208,13 @@ fn state(state: &model::State) -> State {
     shown
 }
 
-fn add(map: &mut PortMap, port: u16, protocol: model::Protocol, host: String, host_port: u16) {
+fn add(map: &mut PortMap, port: u16, protocol: model::Protocol, host: String, host_port: Option<u16>) {
     let bindings = map.entry(format!("{port}/{protocol}")).or_default();
-    bindings.get_or_insert_default().push(PortBinding { host_ip: host, host_port: host_port.to_string() });
+    bindings.get_or_insert_default().push(PortBinding { host_ip: host, host_port: text(host_port) });
 }
 
-fn port_map(ports: &[model::PublishedPort]) -> PortMap {
+/// Published ports by container port.
+pub(super) fn port_map(ports: &[model::PublishedPort]) -> PortMap {
     let mut map = PortMap::new();
     for port in ports {
         add(&mut map, port.container_port, port.protocol, port.host.to_string(), port.host_port);
@@ -201,9 +225,17 @@ fn port_map(ports: &[model::PublishedPort]) -> PortMap {
 fn asked_for(bindings: &[model::PortBinding]) -> PortMap {
     let mut map = PortMap::new();
     for binding in bindings {
-        add(&mut map, binding.container_port, binding.protocol, text(binding.host_ip), binding.host_port);
+        let host_port = Some(binding.host_port).filter(|port| *port != 0);
+        add(&mut map, binding.container_port, binding.protocol, text(binding.host_ip), host_port);
     }
     map
+}
+
+/// What it says it serves, and what is published of it: that counts as said.
+fn exposed(container: &model::Container) -> BTreeMap<String, Nothing> {
+    let said = container.exposed.iter().flat_map(|range| range.ports().map(|port| (port, range.protocol)));
+    let published = container.ports.iter().map(|binding| (binding.container_port, binding.protocol));
+    said.chain(published).map(|(port, protocol)| (format!("{port}/{protocol}"), Nothing {})).collect()
 }
 
 #[cfg(test)]
@@ -211,7 +243,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::{Driver, EndpointRequest, Id, Protocol, Scope};
+    use crate::model::{Driver, EndpointRequest, GatewayMode, Id, Protocol, Scope};
 
     fn id(digit: &str) -> Id {
         digit.repeat(64).parse().unwrap()
@@ -233,6 +265,8 @@ mod tests {
             ipv6: Some("fd00::2/64".parse().unwrap()),
             gateway_v4: Some("10.0.0.1".parse().unwrap()),
             gateway_v6: Some("fd00::1".parse().unwrap()),
+            mode_v4: GatewayMode::Nat,
+            mode_v6: GatewayMode::Nat,
             interface: "eth0".into(),
             host_interface: "veth1".into(),
             requested: EndpointRequest::parse("10.0.0.2", "", "").unwrap(),
@@ -252,11 +286,14 @@ mod tests {
             state: model::State::Running { pid: 42, started: at(101) },
             network_mode: "front".into(),
             endpoints: vec![endpoint()],
+            exposed: vec!["80".parse().unwrap(), "9/udp".parse().unwrap()],
             ports: vec![model::PortBinding {
                 host_ip: None,
                 host_port: 8080,
                 container_port: 80,
                 protocol: Protocol::Tcp,
+                slot: 1,
+                access: Default::default(),
             }],
         }
     }
@@ -278,8 +315,12 @@ mod tests {
         assert_eq!(network["SandboxKey"], "/run/netns/web");
         assert_eq!(
             network["Ports"],
-            json!({"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}]})
+            json!({
+                "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}],
+                "9/udp": null
+            })
         );
+        assert_eq!(shown["Config"]["ExposedPorts"], json!({"80/tcp": {}, "9/udp": {}}));
         let front = &network["Networks"]["front"];
         assert_eq!(front["IPAMConfig"], json!({"IPv4Address": "10.0.0.2"}));
         assert_eq!((&front["IPAddress"], &front["IPPrefixLen"]), (&json!("10.0.0.2"), &json!(24)));
@@ -289,7 +330,22 @@ mod tests {
 
         let line = summary(&web(), at(106));
         assert_eq!((line.command.as_str(), line.status.as_str()), ("sh -c exit 9", "Up 5 seconds"));
-        assert_eq!(line.ports.len(), 2);
+        let exposed = PortSummary { private_port: 9, protocol: "udp".into(), ..Default::default() };
+        assert_eq!((line.ports.len(), line.ports.last()), (3, Some(&exposed)));
+    }
+
+    /// As Docker shows it: there is no host port.
+    #[test]
+    fn a_port_of_a_routed_network() {
+        let mut container = web();
+        container.endpoints[0].mode_v4 = GatewayMode::Routed;
+        let shown = written(&container);
+        assert_eq!(
+            shown["NetworkSettings"]["Ports"]["80/tcp"],
+            json!([{"HostIp": "0.0.0.0", "HostPort": ""}, {"HostIp": "::", "HostPort": "8080"}])
+        );
+        let line = summary(&container, at(106));
+        assert_eq!((line.ports[0].ip.as_str(), line.ports[0].public_port), ("0.0.0.0", None));
     }
 
     #[test]

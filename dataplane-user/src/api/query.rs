@@ -12,6 +12,8 @@ use crate::model::{Error, Result};
 pub(super) struct Query {
     /// Containers of every state, not only running ones.
     pub(super) all: String,
+    /// A container by id, name or prefix of its id.
+    pub(super) container: String,
     /// Which of the list's objects to show, as JSON.
     pub(super) filters: String,
     /// Remove a container that runs.

@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 
 use super::error::Refusal;
 use super::peer::Peer;
-use super::{containers, drops, networks, system, version};
+use super::{containers, drops, networks, ports, system, version};
 use crate::agent::Handle;
 
 /// Answers requests on `listener` until the future is dropped; connections that are open then go on
@@ -81,7 +81,10 @@ fn spandrel() -> Router<Handle> {
     Router::new()
         .route("/spandrel/containers/run", post(containers::run))
         .route("/spandrel/containers/{reference}/exec", post(containers::exec))
+        .route("/spandrel/containers/{reference}/publish", post(containers::publish))
+        .route("/spandrel/containers/{reference}/unpublish", post(containers::unpublish))
         .route("/spandrel/exec/{id}/kill", post(containers::kill_exec))
+        .route("/spandrel/ports", get(ports::stats))
         .route("/spandrel/drops", get(drops::list))
 }
 

@@ -1,4 +1,4 @@
-//! `spandrel ps`, `port`, `stop` and `rm`.
+//! `spandrel ps`, `stop` and `rm`.
 
 use std::process::ExitCode;
 
@@ -6,12 +6,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::args::container::{Port, Ps, Rm, Stop};
+use super::args::container::{Ps, Rm, Stop};
 use super::client::{Client, segment};
-use super::error::Error;
 use super::{Done, Outcome, for_each, output, ports};
 use crate::api::human;
-use crate::api::types::container::{ContainerInspect, ContainerSummary};
+use crate::api::types::container::ContainerSummary;
 
 /// Characters of a command that a table shows.
 const COMMAND_WIDTH: usize = 20;
@@ -78,25 +77,6 @@ fn shown_command(container: &ContainerSummary, whole: bool) -> String {
 fn name(container: &ContainerSummary) -> String {
     let name = container.names.first().map(String::as_str).unwrap_or_default();
     name.trim_start_matches('/').to_string()
-}
-
-/// Lists the host ports that lead to a container.
-pub(super) async fn port(client: &Client, command: Port) -> Outcome {
-    let container: ContainerInspect = client.get(&format!("/containers/{}/json", segment(&command.container))).await?;
-    let published = &container.network_settings.ports;
-    let lines = match &command.port {
-        None => ports::lines(published),
-        Some(port) => {
-            let port = if port.contains('/') { port.to_ascii_lowercase() } else { format!("{port}/tcp") };
-            let hosts = ports::of(published, &port);
-            if hosts.is_empty() {
-                return Err(Error::Local(format!("no public port '{port}' published for {}", command.container)));
-            }
-            hosts
-        }
-    };
-    output::lines(lines)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Stops containers.

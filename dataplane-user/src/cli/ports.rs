@@ -1,16 +1,109 @@
-//! Published ports as `ps` and `port` show them.
+//! Published ports: as `ps` and `port` show them, and changing those of a running container.
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
 
-use crate::api::types::container::{PortMap, PortSummary};
+use serde_json::json;
+
+use super::args::FormatName;
+use super::args::container::{Access, Port, Publish, Unpublish};
+use super::client::{Client, segment};
+use super::error::Error;
+use super::{Outcome, output};
+use crate::api::types::container::{ContainerInspect, PortMap, PortSummary};
+use crate::api::types::spandrel::{PortStats, PublishRequest};
+
+/// Lists the host ports that lead to a container, or what went through them.
+pub(super) async fn port(client: &Client, command: Port) -> Outcome {
+    let reference = match command.container {
+        Some(reference) if !command.stats => reference,
+        all_or_one => return stats(client, all_or_one, command.format.unwrap_or(FormatName::Table)).await,
+    };
+    let container: ContainerInspect = client.get(&format!("/containers/{}/json", segment(&reference))).await?;
+    let published = &container.network_settings.ports;
+    let lines = match &command.port {
+        None => lines(published),
+        Some(port) => {
+            let port = if port.contains('/') { port.to_ascii_lowercase() } else { format!("{port}/tcp") };
+            let hosts = of(published, &port);
+            if hosts.is_empty() {
+                return Err(Error::Local(format!("no public port '{port}' published for {reference}")));
+            }
+            hosts
+        }
+    };
+    output::lines(lines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stats(client: &Client, reference: Option<String>, format: FormatName) -> Outcome {
+    let query = reference.map(|reference| format!("?container={}", segment(&reference))).unwrap_or_default();
+    let stats: Vec<PortStats> = client.get(&format!("/spandrel/ports{query}")).await?;
+    let header = [
+        "CONTAINER",
+        "PORT",
+        "PUBLISHED",
+        "CONNECTIONS",
+        "PACKETS IN",
+        "BYTES IN",
+        "PACKETS OUT",
+        "BYTES OUT",
+        "ALLOWED FROM",
+        "RATE LIMIT",
+    ];
+    output::print_list(
+        format,
+        &stats,
+        &header,
+        |port| {
+            vec![
+                port.container.clone(),
+                format!("{}/{}", port.private_port, port.protocol),
+                port.published.join(", "),
+                port.connections.to_string(),
+                port.packets_in.to_string(),
+                port.bytes_in.to_string(),
+                port.packets_out.to_string(),
+                port.bytes_out.to_string(),
+                if port.allow_from.is_empty() { "everybody".into() } else { port.allow_from.join(", ") },
+                if port.rate_limit == 0 { "none".into() } else { format!("{}/s", port.rate_limit) },
+            ]
+        },
+        |port| json!(port),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Publishes ports of a running container, and shows them as `port` does.
+pub(super) async fn publish(client: &Client, command: Publish) -> Outcome {
+    let path = format!("/spandrel/containers/{}/publish", segment(&command.container));
+    let published: PortMap = client.post(&path, &request(command.ports, command.access)).await?;
+    output::lines(lines(&published))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes back published ports of a running container.
+pub(super) async fn unpublish(client: &Client, command: Unpublish) -> Outcome {
+    let path = format!("/spandrel/containers/{}/unpublish", segment(&command.container));
+    client.command(&path, &PublishRequest { publish: command.ports, ..Default::default() }).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ports as the API takes them.
+pub(super) fn request(publish: Vec<String>, access: Access) -> PublishRequest {
+    PublishRequest { publish, allow_from: access.allow_from, rate_limit: access.rate_limit }
+}
 
 /// The column of `ps`: `0.0.0.0:8080->80/tcp, [::]:8080->80/tcp`. Neighbouring ports that keep their number
 /// become a range, as in Docker.
 pub(super) fn column(ports: &[PortSummary]) -> String {
     let mut ports: Vec<(u16, Option<IpAddr>, Option<u16>, &str)> = ports
         .iter()
-        .map(|port| (port.private_port, port.ip.parse().ok(), port.public_port, port.protocol.as_str()))
+        // Without a host's port the address means nothing: a routed network's.
+        .map(|port| (port, port.ip.parse().ok().filter(|_| port.public_port.is_some())))
+        .map(|(port, ip)| (port.private_port, ip, port.public_port, port.protocol.as_str()))
         .collect();
+    ports.dedup();
     ports.sort();
     let mut groups: Vec<Group> = Vec::new();
     let mut finished = Vec::new();
@@ -102,6 +195,9 @@ mod tests {
         let both = [port("::", 8080, 80, "tcp"), port("0.0.0.0", 8080, 80, "tcp")];
         assert_eq!(column(&both), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
         assert_eq!(column(&[]), "");
+        let routed =
+            PortSummary { ip: "0.0.0.0".into(), private_port: 80, protocol: "tcp".into(), ..Default::default() };
+        assert_eq!(column(&[routed]), "80/tcp");
         let exposed = PortSummary { private_port: 9988, protocol: "tcp".into(), ..Default::default() };
         assert_eq!(column(&[exposed]), "9988/tcp");
         let range: Vec<_> = (9000..9003).map(|number| port("0.0.0.0", number, number, "tcp")).collect();

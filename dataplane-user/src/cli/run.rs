@@ -15,7 +15,7 @@ use super::args::container::{Exec, Run};
 use super::client::{Client, Lines, segment};
 use super::error::Error;
 use super::signals::Signals;
-use super::{Outcome, network, output};
+use super::{Outcome, network, output, ports};
 use crate::api::types::container::{ContainerConfig, WaitResponse};
 use crate::api::types::spandrel::{ExecRequest, RunRequest, Started};
 
@@ -37,7 +37,9 @@ pub(super) async fn run(client: &Client, command: Run) -> Outcome {
         },
         network: command.network.unwrap_or_default(),
         endpoint: network::settings(command.endpoint),
-        publish: command.publish,
+        publish: ports::request(command.publish, command.access),
+        publish_all: command.publish_all,
+        expose: command.expose,
         auto_remove: command.rm,
         attach: !command.detach,
     };

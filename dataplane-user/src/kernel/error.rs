@@ -20,7 +20,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A host port is taken by somebody else.
-    #[error("host port {port} is already taken by {}, choose another one or stop that process", holder_text(.holder))]
+    #[error("failed to bind host port {port}: address already in use by {}", holder_text(.holder))]
     PortTaken {
         /// The port that was asked for.
         port: HostPort,

@@ -11,6 +11,7 @@ use tokio::process::Command;
 use tokio::sync::watch;
 
 use super::error::{Context, Error, Result};
+use super::limits::restore_open_files;
 use super::pidfd::PidFd;
 use super::process::{ProcessSpec, Running, StartFailure};
 use super::shim::{code_of, reset_signals};
@@ -50,7 +51,7 @@ impl Running {
                 check(libc::chdir(directory.0.as_ptr()))?;
                 libc::umask(0o022);
                 reset_signals();
-                Ok(())
+                restore_open_files()
             });
         }
         let mut child = match command.spawn() {

@@ -11,6 +11,7 @@ pub mod dataplane;
 mod error;
 mod exec;
 mod fdb;
+pub mod limits;
 mod link;
 mod members;
 pub mod mount;
@@ -29,7 +30,6 @@ pub use error::{Error, Result};
 pub use exec::Executed;
 pub use link::{Link, Netlink};
 pub use netns::NetNs;
-pub use ports::{HeldPort, HostPort};
 pub use veth::{Veth, VethSpec};
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use tokio::net::unix::pipe;
 use tokio::process::Command;
 
 use super::error::{Context, Error, Result};
+use super::limits::restore_open_files;
 use super::members::{Membership, kill_members};
 use super::netns::NetNsId;
 use super::pidfd::PidFd;
@@ -151,11 +152,11 @@ impl Launcher {
         let mut command = Command::new(&self.program);
         command.arg0("spandrel").args(&self.arguments).arg(directory).arg(status_number.to_string());
         command.env_clear().current_dir("/").stdin(stdin).stdout(stdout).stderr(stderr);
-        // SAFETY: fcntl(2) may be called between fork and exec.
+        // SAFETY: fcntl(2) and setrlimit(2) may be called between fork and exec.
         unsafe {
             command.pre_exec(move || match libc::fcntl(status_number, libc::F_SETFD, 0) {
                 -1 => Err(io::Error::last_os_error()),
-                _ => Ok(()),
+                _ => restore_open_files(),
             });
         }
         let action = || "start the container's shim";

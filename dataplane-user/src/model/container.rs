@@ -1,12 +1,13 @@
 //! A container: one command in a network namespace of its own, and its endpoints on networks.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointRequest, Id, MacAddress, Named, PortBinding, PublishedPort};
+use super::{EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Place, PortBinding, PublishedPort};
 
 /// Exit code of a container whose real one nobody saw, as when the machine was switched off.
 pub const UNKNOWN_EXIT: i32 = 137;
@@ -69,6 +70,12 @@ pub struct Endpoint {
     pub gateway_v4: Option<Ipv4Addr>,
     /// The IPv6 gateway; none on an internal network.
     pub gateway_v6: Option<Ipv6Addr>,
+    /// How the network is reached over IPv4.
+    #[serde(default)]
+    pub mode_v4: GatewayMode,
+    /// How the network is reached over IPv6.
+    #[serde(default)]
+    pub mode_v6: GatewayMode,
     /// Interface name inside the container.
     pub interface: String,
     /// Name of the host's end of the veth.
@@ -83,6 +90,15 @@ impl Endpoint {
         let v4 = self.ipv4.map(|net| IpAddr::V4(net.addr()));
         let v6 = self.ipv6.map(|net| IpAddr::V6(net.addr()));
         v4.into_iter().chain(v6)
+    }
+
+    /// Where ports can be published in one family; nowhere on an internal network.
+    fn place(&self, v6: bool) -> Option<Place> {
+        let (gateway, address, mode) = match v6 {
+            false => (self.gateway_v4.is_some(), self.ipv4.map(|net| IpAddr::V4(net.addr())), self.mode_v4),
+            true => (self.gateway_v6.is_some(), self.ipv6.map(|net| IpAddr::V6(net.addr())), self.mode_v6),
+        };
+        address.filter(|_| gateway).map(|address| Place { endpoint: self.slot, address, mode })
     }
 }
 
@@ -111,6 +127,9 @@ pub struct Container {
     pub network_mode: String,
     /// Its places on networks; empty once it has exited and on the networks `host` and `none`.
     pub endpoints: Vec<Endpoint>,
+    /// The ports that it says it serves, in order.
+    #[serde(default)]
+    pub exposed: Vec<ExposedPorts>,
     /// Its published ports. They stay on record after the exit, but are free then.
     pub ports: Vec<PortBinding>,
 }
@@ -131,32 +150,28 @@ impl Container {
         self.endpoints.iter().find(|endpoint| endpoint.network == *network)
     }
 
-    /// Its published ports as they are now in force, with the data plane's slot of the endpoint that
-    /// carries them: that of the family's default route, and none on internal networks.
-    pub fn published(&self) -> Vec<(u32, PublishedPort)> {
-        let mut published = Vec::new();
-        for binding in &self.ports {
-            for v6 in [false, true] {
-                let Some(endpoint) = default_route_endpoint(&self.endpoints, v6) else { continue };
-                let (any, container) = match v6 {
-                    false => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), endpoint.ipv4.map(|net| IpAddr::V4(net.addr()))),
-                    true => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), endpoint.ipv6.map(|net| IpAddr::V6(net.addr()))),
-                };
-                let host = binding.host_ip.unwrap_or(any);
-                let Some(container) = container.filter(|address| address.is_ipv4() == host.is_ipv4()) else {
-                    continue;
-                };
-                let port = PublishedPort {
-                    host,
-                    host_port: binding.host_port,
-                    container,
-                    container_port: binding.container_port,
-                    protocol: binding.protocol,
-                };
-                published.push((endpoint.slot, port));
-            }
+    /// Where its ports can be published: at the endpoint with the default route of each family, and at every endpoint on a
+    /// routed network.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = Vec::new();
+        for v6 in [false, true] {
+            let gateway = default_route_endpoint(&self.endpoints, v6).map(|endpoint| endpoint.slot);
+            let all = self.endpoints.iter().filter_map(|endpoint| endpoint.place(v6));
+            places.extend(all.filter(|place| place.mode == GatewayMode::Routed || Some(place.endpoint) == gateway));
         }
-        published
+        places
+    }
+
+    /// Its published ports with what is now in force of each.
+    pub fn published(&self) -> impl Iterator<Item = (&PortBinding, Vec<PublishedPort>)> {
+        let places = self.places();
+        // On a routed network a container's port is one, however many host ports it was asked for on.
+        let mut seen = HashSet::new();
+        self.ports.iter().map(move |binding| {
+            let mut entries = binding.entries(&places);
+            entries.retain(|entry| entry.host_port.is_some() || seen.insert((entry.target(), entry.protocol)));
+            (binding, entries)
+        })
     }
 }
 
@@ -182,7 +197,7 @@ pub fn default_route_endpoint(endpoints: &[Endpoint], v6: bool) -> Option<&Endpo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Protocol;
+    use crate::model::{Access, Protocol};
 
     fn endpoint(network: &str, slot: u32, v4: Option<&str>, v6: Option<&str>, internal: bool) -> Endpoint {
         Endpoint {
@@ -196,6 +211,8 @@ mod tests {
             ipv6: v6.map(|text| text.parse().unwrap()),
             gateway_v4: v4.filter(|_| !internal).map(|_| "10.0.0.1".parse().unwrap()),
             gateway_v6: v6.filter(|_| !internal).map(|_| "fd00::1".parse().unwrap()),
+            mode_v4: GatewayMode::Nat,
+            mode_v6: GatewayMode::Nat,
             interface: format!("eth{slot}"),
             host_interface: format!("veth{slot}"),
             requested: EndpointRequest::default(),
@@ -219,15 +236,8 @@ mod tests {
         assert_eq!(slot(&[inside], false), None);
     }
 
-    #[test]
-    fn published_ports_follow_the_families() {
-        let binding = |host_ip: Option<&str>, host_port| PortBinding {
-            host_ip: host_ip.map(|text| text.parse().unwrap()),
-            host_port,
-            container_port: 80,
-            protocol: Protocol::Tcp,
-        };
-        let mut container = Container {
+    fn container(endpoints: Vec<Endpoint>, ports: Vec<PortBinding>) -> Container {
+        Container {
             id: Id::random(),
             name: "web".into(),
             hostname: "web".into(),
@@ -238,19 +248,55 @@ mod tests {
             created: Timestamp::UNIX_EPOCH,
             state: State::Created,
             network_mode: "n".into(),
-            endpoints: vec![endpoint("n", 1, Some("10.0.1.2/24"), Some("fd00::2/64"), false)],
-            ports: vec![binding(None, 80), binding(Some("127.0.0.1"), 81), binding(Some("::1"), 82)],
-        };
-        let text = |container: &Container| -> Vec<_> {
-            container.published().iter().map(|(slot, port)| format!("{slot} {port}")).collect()
-        };
-        assert_eq!(
-            text(&container),
-            ["1 0.0.0.0:80->80/tcp", "1 [::]:80->80/tcp", "1 127.0.0.1:81->80/tcp", "1 [::1]:82->80/tcp"]
-        );
-        container.endpoints = vec![endpoint("n", 1, Some("10.0.1.2/24"), None, false)];
-        assert_eq!(text(&container), ["1 0.0.0.0:80->80/tcp", "1 127.0.0.1:81->80/tcp"]);
+            endpoints,
+            exposed: vec![],
+            ports,
+        }
+    }
+
+    fn binding(host_ip: Option<&str>, host_port: u16) -> PortBinding {
+        PortBinding {
+            host_ip: host_ip.map(|text| text.parse().unwrap()),
+            host_port,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+            slot: host_port.into(),
+            access: Access::default(),
+        }
+    }
+
+    /// `endpoint target` of each entry, those of one binding together.
+    fn published(container: &Container) -> Vec<String> {
+        let shown = |entry: &PublishedPort| format!("{} {}", entry.endpoint, entry.target());
+        container.published().map(|(_, entries)| entries.iter().map(shown).collect::<Vec<_>>().join(", ")).collect()
+    }
+
+    #[test]
+    fn published_ports_follow_the_families() {
+        let ports = vec![binding(None, 80), binding(Some("127.0.0.1"), 81), binding(Some("::1"), 82)];
+        let both = endpoint("n", 1, Some("10.0.1.2/24"), Some("fd00::2/64"), false);
+        let mut container = container(vec![both], ports);
+        assert_eq!(published(&container), ["1 0.0.0.0:80, 1 [::]:80", "1 127.0.0.1:81", "1 [::1]:82"]);
+        container.endpoints = vec![endpoint("n", 1, None, Some("fd00::2/64"), false)];
+        assert_eq!(published(&container), ["1 [::]:80", "", "1 [::1]:82"]);
         container.endpoints = vec![endpoint("n", 1, Some("10.0.1.2/24"), None, true)];
-        assert!(text(&container).is_empty());
+        assert_eq!(published(&container), ["", "", ""]);
+    }
+
+    #[test]
+    fn published_ports_follow_the_default_route() {
+        let v4 = endpoint("b", 1, Some("10.0.1.2/24"), None, false);
+        let v6 = endpoint("c", 2, None, Some("fd00::2/64"), false);
+        let mut container = container(vec![v4.clone(), v6.clone()], vec![binding(None, 80)]);
+        assert_eq!(published(&container), ["1 0.0.0.0:80, 2 [::]:80"]);
+        // A routed network's containers are reached there whichever way their default route goes.
+        let mut routed = endpoint("d", 3, Some("10.0.3.2/24"), None, false);
+        routed.mode_v4 = GatewayMode::Routed;
+        container.endpoints.push(routed.clone());
+        assert_eq!(published(&container), ["1 0.0.0.0:80, 3 10.0.3.2:80, 2 [::]:80"]);
+        // There two host ports are one.
+        container.endpoints = vec![routed];
+        container.ports.push(binding(None, 81));
+        assert_eq!(published(&container), ["3 10.0.3.2:80", ""]);
     }
 }

@@ -19,6 +19,9 @@ pub use id::Id;
 pub use mac::MacAddress;
 pub use name::{Named, check_hostname, check_interface_name, check_name, random_name, resolve};
 pub use network::{Driver, Network, Scope, Subnet};
-pub use options::{BridgeOptions, DEFAULT_MTU};
-pub use port::{HostPort, PortBinding, PortRequest, PortSpec, Protocol, PublishedPort};
+pub use options::{BridgeOptions, DEFAULT_MTU, GatewayMode};
+pub use port::{
+    Access, AccessRequest, ExposedPorts, HostPort, Place, PortBinding, PortRequest, PortSpec, Protocol, PublishRequest,
+    PublishedPort,
+};
 pub use request::{EndpointRequest, ExecRequest, IpamConfig, NetworkCreate, RunRequest};

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BridgeOptions, Id, Named};
+use super::{BridgeOptions, GatewayMode, Id, Named};
 
 /// What carries the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +128,11 @@ impl Network {
             IpAddr::V6(address) => Some(address),
             IpAddr::V4(_) => None,
         }
+    }
+
+    /// The way to and from outside over one address family.
+    pub fn gateway_mode(&self, _v6: bool) -> GatewayMode {
+        GatewayMode::Nat
     }
 }
 

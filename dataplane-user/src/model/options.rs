@@ -20,6 +20,21 @@ const KNOWN: [&str; 6] = [
     "com.docker.network.container_iface_prefix",
 ];
 
+/// How a network's containers and the world beyond the host reach each other, over one address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// Out with the host's address, in through published ports of the host.
+    #[default]
+    Nat,
+    /// The same, and every container is also reached at its own address.
+    NatUnprotected,
+    /// No translation: out with the container's address, in to published ports and echoes at that address.
+    Routed,
+    /// The bridge has no address: not even the host is reached. For internal networks only.
+    Isolated,
+}
+
 /// The driver options of a bridge network, parsed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeOptions {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, MacAddress, Result};
+use super::{Error, MacAddress, PublishRequest, Result};
 
 /// One subnet as it is asked for; all of it may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,8 +169,12 @@ pub struct RunRequest {
     pub network: Option<String>,
     /// Wishes for the endpoint.
     pub endpoint: EndpointRequest,
-    /// `-p` specifications.
-    pub ports: Vec<String>,
+    /// Ports to publish.
+    pub publish: PublishRequest,
+    /// Publish all exposed ports, too.
+    pub publish_all: bool,
+    /// `--expose` specifications.
+    pub expose: Vec<String>,
 }
 
 /// A further command in a running container.

@@ -1,7 +1,9 @@
 //! What must survive the agent: networks, containers and the host's identifier, in one redb file.
 //!
 //! Every change is one transaction, on disk when the call returns. Values are JSON, so that fields can
-//! be added; the schema's version stands in the file, and a newer one than ours is refused.
+//! be added; the schema's version stands in the file. An older one is brought up to ours, a newer one is refused.
+
+mod migrate;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -14,7 +16,9 @@ use serde::de::DeserializeOwned;
 use crate::model::{Container, Error, Id, Network, Result};
 
 /// Version of what this file's tables hold. Raise it with a migration when old values no longer read.
-const SCHEMA: u64 = 1;
+///
+/// 2: published ports have slots.
+const SCHEMA: u64 = 2;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const HOST: TableDefinition<&str, &[u8]> = TableDefinition::new("host");
@@ -71,29 +75,32 @@ impl Store {
         Ok(store)
     }
 
+    /// Makes the tables, or brings those of an older version up to ours, all in one transaction.
     fn check_schema(&self) -> Result<()> {
-        let found = self.attempt("read", || {
+        let refused = self.attempt("read", || {
             let write = self.database.begin_write()?;
-            let found = {
-                let mut meta = write.open_table(META)?;
-                let found = meta.get("schema")?.map(|value| value.value());
-                if found.is_none() {
-                    meta.insert("schema", SCHEMA)?;
-                }
-                found
-            };
             // Made now, so that reading need not care whether they exist.
             write.open_table(HOST)?;
             write.open_table(NETWORKS)?;
-            write.open_table(CONTAINERS)?;
-            match found {
-                None => write.commit()?,
-                Some(_) => write.abort()?,
+            let found = write.open_table(META)?.get("schema")?.map(|value| value.value());
+            match found.unwrap_or(SCHEMA) {
+                SCHEMA => _ = write.open_table(CONTAINERS)?,
+                1 => migrate::number_ports(&mut write.open_table(CONTAINERS)?)?,
+                other => {
+                    write.abort()?;
+                    return Ok(Some(other));
+                }
             }
-            Ok(found)
+            if found == Some(SCHEMA) {
+                write.abort()?;
+            } else {
+                write.open_table(META)?.insert("schema", SCHEMA)?;
+                write.commit()?;
+            }
+            Ok(None)
         })?;
-        match found {
-            None | Some(SCHEMA) => Ok(()),
+        match refused {
+            None => Ok(()),
             Some(other) => Err(Error::Internal(format!(
                 "the store {} has schema version {other}, this agent knows version {SCHEMA}: start the agent that wrote it, or a newer one",
                 self.path.display()

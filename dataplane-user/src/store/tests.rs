@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::*;
 use crate::model::{BridgeOptions, Driver, Scope, State};
@@ -39,6 +40,7 @@ fn container(name: &str) -> Container {
         state: State::Running { pid: 1, started: Timestamp::now() },
         network_mode: "bridge".into(),
         endpoints: vec![],
+        exposed: vec![],
         ports: vec![],
     }
 }
@@ -105,9 +107,40 @@ fn a_newer_schema_is_refused() {
         write.commit().unwrap();
     }
     let error = Store::open(&path).unwrap_err().to_string();
-    assert!(error.contains("schema version 2, this agent knows version 1"), "{error}");
+    assert!(error.contains("schema version 3, this agent knows version 2"), "{error}");
     // It stays as it was.
     assert!(Store::open(&path).is_err());
+}
+
+/// As the version 0.1 agent wrote it.
+#[test]
+fn ports_of_the_first_schema_get_slots() {
+    let (_dir, path) = path();
+    let containers = ["one", "two"].map(container);
+    {
+        let store = Store::open(&path).unwrap();
+        let write = store.database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("schema", 1).unwrap();
+        for container in &containers {
+            let mut old = serde_json::to_value(container).unwrap();
+            old.as_object_mut().unwrap().remove("exposed");
+            let port =
+                |number: u16| json!({"host_ip": null, "host_port": number, "container_port": 80, "protocol": "tcp"});
+            old["ports"] = json!([port(8080), port(8081)]);
+            let mut table = write.open_table(CONTAINERS).unwrap();
+            table.insert(container.id.to_string().as_str(), old.to_string().as_bytes()).unwrap();
+        }
+        write.commit().unwrap();
+    }
+    for _ in 0..2 {
+        let found = Store::open(&path).unwrap().load().unwrap().containers;
+        let ports: Vec<_> = found.iter().flat_map(|container| &container.ports).collect();
+        let mut slots: Vec<_> = ports.iter().map(|port| port.slot).collect();
+        slots.sort();
+        assert_eq!(slots, [1, 2, 3, 4]);
+        assert!(ports.iter().all(|port| port.access.is_open() && port.host_ip.is_none()), "{ports:?}");
+        assert_eq!(found[0].ports[1].host_port, 8081);
+    }
 }
 
 #[test]

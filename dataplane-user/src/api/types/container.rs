@@ -179,6 +179,9 @@ pub struct ContainerConfig {
     /// Its environment, `NAME=value`.
     #[serde(deserialize_with = "null_is_default")]
     pub env: Vec<String>,
+    /// The ports that it says it serves, such as `80/tcp`.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub exposed_ports: BTreeMap<String, Nothing>,
     /// The command and its arguments.
     #[serde(deserialize_with = "null_is_default")]
     pub cmd: Vec<String>,
@@ -191,6 +194,10 @@ pub struct ContainerConfig {
     #[serde(deserialize_with = "null_is_default")]
     pub labels: BTreeMap<String, String>,
 }
+
+/// An object without fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nothing {}
 
 /// How a container was started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

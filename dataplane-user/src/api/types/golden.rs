@@ -166,7 +166,7 @@ fn container() {
         },
         "Mounts": [],
         "Config": {
-            "Hostname": "439f4e91bd1d", "Env": ["PATH=/bin"], "Cmd": ["/bin/sh", "-c", "exit 9"], "Image": "",
+            "Hostname": "439f4e91bd1d", "ExposedPorts": {"80/tcp": {}}, "Env": ["PATH=/bin"], "Cmd": ["/bin/sh", "-c", "exit 9"], "Image": "",
             "WorkingDir": "/public/", "Labels": {}
         },
         "NetworkSettings": {

@@ -1,4 +1,4 @@
-//! What Docker has no object for: run in one step, exec in one step, dropped packets.
+//! What Docker has no object for: run in one step, exec in one step, ports of a running container, counters.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +21,15 @@ pub struct RunRequest {
     /// Addresses that the container wishes there.
     #[serde(deserialize_with = "null_is_default")]
     pub endpoint: EndpointSettings,
-    /// Ports to publish, as `-p` takes them.
+    /// Ports to publish.
+    #[serde(flatten)]
+    pub publish: PublishRequest,
+    /// Publish all exposed ports, too.
     #[serde(deserialize_with = "null_is_default")]
-    pub publish: Vec<String>,
+    pub publish_all: bool,
+    /// Ports that the container serves, as `--expose` takes them.
+    #[serde(deserialize_with = "null_is_default")]
+    pub expose: Vec<String>,
     /// Remove the container when its command ends.
     #[serde(deserialize_with = "null_is_default")]
     pub auto_remove: bool,
@@ -31,6 +37,22 @@ pub struct RunRequest {
     /// open until the command ends: one line with a [`Started`], one with a `WaitResponse`.
     #[serde(deserialize_with = "null_is_default")]
     pub attach: bool,
+}
+
+/// The body of `POST /spandrel/containers/{ref}/publish`, answered by a `PortMap` of these ports, and of `…/unpublish`,
+/// where only the ports matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PublishRequest {
+    /// Ports, as `-p` takes them.
+    #[serde(deserialize_with = "null_is_default")]
+    pub publish: Vec<String>,
+    /// Clients that may use them, as addresses or prefixes; everybody if there are none.
+    #[serde(deserialize_with = "null_is_default")]
+    pub allow_from: Vec<String>,
+    /// New connections that one client may open in a second; empty: as many as it likes.
+    #[serde(deserialize_with = "null_is_default")]
+    pub rate_limit: String,
 }
 
 /// The body of `POST /spandrel/containers/{ref}/exec`.
@@ -75,4 +97,33 @@ pub struct Drop {
     pub packets: u64,
     /// How many bytes.
     pub bytes: u64,
+}
+
+/// What went through a published port since it was published: one of the answers to `GET /spandrel/ports`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortStats {
+    /// The container's name.
+    pub container: String,
+    /// The port in the container.
+    pub private_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    #[serde(rename = "Type")]
+    pub protocol: String,
+    /// What clients connect to: addresses with ports.
+    pub published: Vec<String>,
+    /// The clients that may use it; everybody if there are none.
+    pub allow_from: Vec<String>,
+    /// New connections that one client may open in a second; 0: as many as it likes.
+    pub rate_limit: u32,
+    /// Connections, for UDP flows, that were opened.
+    pub connections: u64,
+    /// Packets towards the container.
+    pub packets_in: u64,
+    /// Their bytes, Ethernet headers included.
+    pub bytes_in: u64,
+    /// Packets from the container.
+    pub packets_out: u64,
+    /// Their bytes, Ethernet headers included.
+    pub bytes_out: u64,
 }

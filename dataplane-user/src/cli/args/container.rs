@@ -3,7 +3,21 @@
 use clap::{ArgAction, Args};
 
 use super::network::Endpoint;
-use super::{Listing, reference};
+use super::{FormatName, Listing, reference};
+
+/// What `-p` takes.
+const PORT_SPEC: &str = "[IP:][PORT:]PORT[/PROTOCOL]";
+
+/// Who may use published ports.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Access {
+    /// Let only these clients use the published ports
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(in crate::cli) allow_from: Vec<String>,
+    /// Let one client open at most so many connections a second to a published port
+    #[arg(long, value_name = "N[/s]", default_value = "", hide_default_value = true)]
+    pub(in crate::cli) rate_limit: String,
+}
 
 /// `spandrel run`.
 #[derive(Debug, Args)]
@@ -18,6 +32,7 @@ Examples:
   spandrel run --rm --network front ping -c 1 10.0.0.1
   spandrel run -d --name web -p 8080:80 python3 -m http.server 80
   spandrel run -d -p 127.0.0.1:5353:53/udp -p 9000-9010:9000-9010 server --verbose
+  spandrel run -d -p 5432:5432 --allow-from 10.0.0.0/8 postgres    only for those clients
   spandrel run -d --network front --ip 10.0.0.100 sleep infinity"
 )]
 pub(in crate::cli) struct Run {
@@ -42,8 +57,16 @@ pub(in crate::cli) struct Run {
     #[command(flatten)]
     pub(in crate::cli) endpoint: Endpoint,
     /// Publish a container's port(s) to the host
-    #[arg(short, long, value_name = "[IP:][PORT:]PORT[/PROTOCOL]")]
+    #[arg(short, long, value_name = PORT_SPEC)]
     pub(in crate::cli) publish: Vec<String>,
+    /// Publish all exposed ports to random ports
+    #[arg(short = 'P', long)]
+    pub(in crate::cli) publish_all: bool,
+    /// Expose a port or a range of ports
+    #[arg(long, value_name = "PORT[-PORT][/PROTOCOL]")]
+    pub(in crate::cli) expose: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) access: Access,
     /// Container host name
     #[arg(short = 'h', long, default_value = "", hide_default_value = true)]
     pub(in crate::cli) hostname: String,
@@ -100,15 +123,63 @@ pub(in crate::cli) struct Ps {
 /// `spandrel port`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  spandrel port web          80/tcp -> 0.0.0.0:8080
-  spandrel port web 80       0.0.0.0:8080")]
+  spandrel port web              80/tcp -> 0.0.0.0:8080
+  spandrel port web 80           0.0.0.0:8080
+  spandrel port --stats          what went through the published ports of all containers
+  spandrel port --stats --format json web")]
 pub(in crate::cli) struct Port {
+    /// The container's name or id
+    #[arg(value_parser = reference(), required_unless_present = "stats")]
+    pub(in crate::cli) container: Option<String>,
+    /// Show only this port of the container, TCP unless told otherwise
+    #[arg(value_name = "PRIVATE_PORT[/PROTO]", conflicts_with = "stats")]
+    pub(in crate::cli) port: Option<String>,
+    /// Show connections, packets and bytes of each published port
+    #[arg(long)]
+    pub(in crate::cli) stats: bool,
+    /// Print them as a table, or as one JSON object per line
+    #[arg(long, value_name = "FORMAT", requires = "stats")]
+    pub(in crate::cli) format: Option<FormatName>,
+}
+
+/// `spandrel publish`.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "All ports are published, or none. A port that the container publishes already is not published again, but \
+                             --allow-from and --rate-limit change who may use it.
+
+Examples:
+  spandrel publish web 8080:80
+  spandrel publish --allow-from 192.0.2.0/24 --allow-from 2001:db8::/32 web 8443:443 53:53/udp
+  spandrel publish --allow-from 0.0.0.0/0,::/0 web 8443:443      open to everybody again"
+)]
+pub(in crate::cli) struct Publish {
+    #[command(flatten)]
+    pub(in crate::cli) access: Access,
     /// The container's name or id
     #[arg(value_parser = reference())]
     pub(in crate::cli) container: String,
-    /// Show only this port of the container, TCP unless told otherwise
-    #[arg(value_name = "PRIVATE_PORT[/PROTO]")]
-    pub(in crate::cli) port: Option<String>,
+    /// Ports, as `run -p` takes them
+    #[arg(required = true, value_name = PORT_SPEC)]
+    pub(in crate::cli) ports: Vec<String>,
+}
+
+/// `spandrel unpublish`.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "All that is named is unpublished, or nothing if some of it is not published. Connections end.
+
+Examples:
+  spandrel unpublish web 8080:80       this host port
+  spandrel unpublish web 80            every host port of the container's port 80"
+)]
+pub(in crate::cli) struct Unpublish {
+    /// The container's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) container: String,
+    /// Ports, as `run -p` takes them
+    #[arg(required = true, value_name = PORT_SPEC)]
+    pub(in crate::cli) ports: Vec<String>,
 }
 
 /// `spandrel stop`.

@@ -60,6 +60,10 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// List port mappings or a specific mapping for the container
     Port(container::Port),
+    /// Publish ports of a running container
+    Publish(container::Publish),
+    /// Take back published ports of a running container
+    Unpublish(container::Unpublish),
     /// Stop one or more running containers
     Stop(container::Stop),
     /// Remove one or more containers
@@ -187,12 +191,38 @@ mod tests {
         let Command::Run(run) = parse(line).unwrap() else { panic!() };
         assert!(run.detach && run.rm);
         assert_eq!(run.publish, ["8080:80", "53:53/udp"]);
+        assert!(!run.publish_all);
         assert_eq!(run.env, ["A=1", "B"]);
         assert_eq!(run.hostname, "host");
         assert_eq!(run.network.as_deref(), Some("front"));
         assert_eq!(run.endpoint.ip, "10.0.0.9");
         assert_eq!(run.endpoint.ip6, "fd00::9");
         assert_eq!(run.endpoint.mac_address, "02:00:00:00:00:09");
+    }
+
+    #[test]
+    fn ports_and_who_may_use_them() {
+        let line = "spandrel run -P --expose 80 --expose 7000-7010/udp -p published=8080,target=80 --allow-from 10.0.0.0/8,fd00::/8 \
+                    --allow-from 192.0.2.7 --rate-limit 100/s true";
+        let Command::Run(run) = parse(line).unwrap() else { panic!() };
+        assert!(run.publish_all);
+        assert_eq!(run.expose, ["80", "7000-7010/udp"]);
+        assert_eq!(run.publish, ["published=8080,target=80"]);
+        assert_eq!(run.access.allow_from, ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]);
+        assert_eq!(run.access.rate_limit, "100/s");
+
+        let Command::Publish(publish) = parse("spandrel publish --rate-limit 5 web 80 81:81/udp").unwrap() else {
+            panic!()
+        };
+        assert_eq!((publish.container.as_str(), publish.ports.join(" ")), ("web", "80 81:81/udp".into()));
+        assert_eq!(publish.access.rate_limit, "5");
+        let Command::Unpublish(unpublish) = parse("spandrel unpublish web 80").unwrap() else { panic!() };
+        assert_eq!((unpublish.container.as_str(), unpublish.ports.join(" ")), ("web", "80".into()));
+
+        let Command::Port(port) = parse("spandrel port --stats --format json").unwrap() else { panic!() };
+        assert_eq!((port.container, port.stats, port.format), (None, true, Some(FormatName::Json)));
+        let Command::Port(port) = parse("spandrel port web 80/udp").unwrap() else { panic!() };
+        assert_eq!((port.container.as_deref(), port.port.as_deref(), port.stats), (Some("web"), Some("80/udp"), false));
     }
 
     #[test]
@@ -245,6 +275,11 @@ mod tests {
             "spandrel stop",
             "spandrel stop -t soon web",
             "spandrel ps --format yaml",
+            "spandrel port",
+            "spandrel port web --format json",
+            "spandrel port --stats web 80",
+            "spandrel publish web",
+            "spandrel unpublish web",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

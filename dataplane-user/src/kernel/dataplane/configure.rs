@@ -16,7 +16,7 @@ use dataplane_common::{
 use ipnet::IpNet;
 
 use super::{
-    Dataplane, EndpointConfig, NetworkConfig, PortConfig, UplinkConfig, attach,
+    Dataplane, EndpointConfig, NetworkConfig, UplinkConfig, attach,
     error::DataplaneError,
     maps::{NO_PREALLOC, Neighbors},
     sys,
@@ -152,6 +152,9 @@ impl Dataplane {
             endpoint.generation = old.generation;
             endpoint.flags = old.flags;
         }
+        if self.publishes(config.slot) {
+            endpoint.flags |= Endpoint::PUBLISHES;
+        }
         if old.ifindex != 0 && old.ifindex != config.ifindex {
             absent_is_fine(self.maps.interfaces.remove(&old.ifindex))?;
         }
@@ -179,7 +182,6 @@ impl Dataplane {
         }
         let gone = Endpoint { generation: old.generation.wrapping_add(1), ..NO_ENDPOINT };
         self.maps.endpoints.set(slot, gone, 0)?;
-        self.published.remove(&slot);
         if let Some(veth) = self.veths.remove(&slot) {
             self.detach(&veth, &attach::VETH)?;
         }
@@ -260,7 +262,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// After a restart: forgets every network, endpoint and port that is not named here, and every link of an interface
+    /// After a restart: forgets every network, endpoint and published port whose slot is not named here, and every link of an interface
     /// that has none of them.
     ///
     /// # Errors
@@ -270,7 +272,7 @@ impl Dataplane {
         &mut self,
         networks: &BTreeSet<u16>,
         endpoints: &BTreeSet<u32>,
-        ports: &[PortConfig],
+        ports: &BTreeSet<u32>,
     ) -> Result<(), DataplaneError> {
         self.retain_ports(ports)?;
         for slot in 1..MAX_ENDPOINTS as u32 {

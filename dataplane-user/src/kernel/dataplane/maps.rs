@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuHashMap},
+    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap},
 };
 use dataplane_common::{
     Flow, FlowKey, V4, V6,
@@ -36,6 +36,8 @@ pub(super) struct Maps {
     pub(super) local_addresses: HashMap<MapData, AnyAddress, u32>,
     pub(super) published: HashMap<MapData, PublishedKey, Published>,
     pub(super) port_generations: Array<MapData, u32>,
+    pub(super) port_counts: PerCpuArray<MapData, PortCount>,
+    pub(super) allowed: LpmTrie<MapData, AllowedKey, u32>,
     pub(super) uplinks: HashMap<MapData, u32, Uplink>,
     pub(super) config: Array<MapData, Config>,
     pub(super) drops: PerCpuHashMap<MapData, DropKey, DropCount>,
@@ -114,6 +116,8 @@ impl Maps {
             local_addresses: hash(ebpf, "LOCAL_ADDRESSES")?,
             published: hash(ebpf, "PUBLISHED")?,
             port_generations: take(ebpf, "PORT_GENERATIONS")?.try_into()?,
+            port_counts: take(ebpf, "PORT_COUNTS")?.try_into()?,
+            allowed: take(ebpf, "ALLOWED")?.try_into()?,
             uplinks: hash(ebpf, "UPLINKS")?,
             config: take(ebpf, "CONFIG")?.try_into()?,
             drops: take(ebpf, "DROPS")?.try_into()?,

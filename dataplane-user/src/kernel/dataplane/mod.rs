@@ -21,6 +21,7 @@ use std::{
 };
 
 use aya::Ebpf;
+pub use dataplane_common::layout::PortCount;
 use dataplane_common::{DropReason, Protocol, layout};
 use ipnet::IpNet;
 
@@ -96,18 +97,32 @@ pub struct EndpointConfig {
     pub ipv6: Option<Ipv6Addr>,
 }
 
-/// A published port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A published port: one container port, wherever it is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortConfig {
-    /// TCP or UDP.
+    /// Its number: 1 to 32767.
+    pub slot: u32,
+    /// The clients that may use it; everybody if there are none.
+    pub allow_from: Vec<IpNet>,
+    /// How many flows one client address may open in a second; 0: as many as it likes.
+    pub rate: u32,
+    /// Where it is reached.
+    pub entries: Vec<PortEntry>,
+}
+
+/// An address under which a port is published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortEntry {
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
-    /// Host address; the unspecified one means every address of that family.
+    /// What clients connect to: a host address, where the unspecified one means every address of that family, or the
+    /// container's own.
     pub host: IpAddr,
-    /// Host port.
+    /// The port there.
     pub host_port: u16,
     /// The endpoint's number.
     pub endpoint: u32,
-    /// Address in the container, of the host address' family.
+    /// Address of the container. An IPv4 one under an IPv6 `host`: the packets change family on the way.
     pub container: IpAddr,
     /// Port in the container.
     pub container_port: u16,
@@ -152,7 +167,9 @@ pub struct Dataplane {
     gateways: BTreeMap<u16, Vec<IpAddr>>,
     /// The host's other addresses, as they were last told; by an older agent, until this one knows better.
     local: BTreeSet<configure::AnyKey>,
-    /// How many published ports each endpoint has.
+    /// What the maps hold of published ports, by slot.
+    ports: BTreeMap<u32, publish::Port>,
+    /// How many entries in `PUBLISHED` each endpoint has.
     published: BTreeMap<u32, usize>,
     /// Names of the host-side veths, by endpoint.
     veths: BTreeMap<u32, String>,
@@ -178,6 +195,7 @@ impl Dataplane {
         let mut ebpf = programs::load(&root, options)?;
         let maps = Maps::take(&mut ebpf, &root)?;
         let local = maps.local_addresses.keys().filter_map(Result::ok).map(|address| address.0).collect();
+        let ports = publish::found(&maps);
         let mut dataplane = Self {
             root,
             ebpf,
@@ -185,7 +203,8 @@ impl Dataplane {
             attach: options.attach.resolve(),
             gateways: BTreeMap::new(),
             local,
-            published: BTreeMap::new(),
+            published: publish::by_endpoint(&ports),
+            ports,
             veths: BTreeMap::new(),
             bridges: BTreeMap::new(),
             uplinks: BTreeMap::new(),

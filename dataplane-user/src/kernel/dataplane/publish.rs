@@ -1,92 +1,193 @@
-//! Published ports.
+//! Published ports: what the programs know of each, brought from one state to the next.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use aya::maps::{MapError, PerCpuValues, lpm_trie::Key};
 use dataplane_common::{
-    layout::{Endpoint, Published, PublishedKey},
+    address::AnyAddress,
+    layout::{AllowedKey, Endpoint, MAX_ALLOWED, MAX_PORTS, MAX_PUBLISHED, PortCount, Published, PublishedKey},
     wire::Be16,
 };
+use ipnet::IpNet;
 
-use super::{Dataplane, PortConfig, configure::absent_is_fine, error::DataplaneError};
+use super::{Dataplane, PortConfig, PortEntry, configure::absent_is_fine, error::DataplaneError, maps::Maps};
+
+/// `BPF_NOEXIST` of `linux/bpf.h`.
+const NOEXIST: u64 = 1;
+
+/// What the kernel holds of one published port.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Port {
+    entries: Vec<(PublishedKey, Published)>,
+    clients: Clients,
+}
+
+/// The clients of a restricted port: whether each prefix is allowed, the longest one decides. Empty: everybody is.
+type Clients = BTreeMap<Prefix, bool>;
+
+/// A prefix of either family's addresses, IPv4 mapped into IPv6.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Prefix {
+    address: u128,
+    length: u32,
+}
+
+/// Where the IPv4 addresses are: ::ffff:0:0/96.
+const MAPPED: Prefix = Prefix { address: 0xffff << 32, length: 96 };
 
 impl Dataplane {
-    /// Opens ports: all or none. A port that is open already for the same container stays so.
+    /// Makes ports what is said: all or none. One that is so already, as after a restart, keeps its flows and counters; one
+    /// that leads elsewhere or lets fewer clients in than before loses its flows.
     ///
     /// # Errors
     ///
-    /// A port is another container's, or the kernel refuses; then none of these ports is open that was not before.
+    /// There is no room, an address is another port's, or the kernel refuses; then all ports are as they were.
     pub fn publish(&mut self, ports: &[PortConfig]) -> Result<(), DataplaneError> {
-        let mut opened = Vec::new();
+        let mut before = Vec::with_capacity(ports.len());
         for port in ports {
-            match self.open_port(port) {
-                Ok(true) => opened.push(*port),
-                Ok(false) => {}
-                Err(error) => {
-                    self.unpublish(&opened)?;
-                    return Err(error);
+            before.push((port.slot, self.ports.get(&port.slot).cloned()));
+            if let Err(error) = self.bring(port.slot, &Port::new(port)) {
+                for (slot, before) in before.into_iter().rev() {
+                    match before {
+                        Some(before) => self.bring(slot, &before)?,
+                        None => self.close(slot)?,
+                    }
                 }
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    /// False: it is open already.
-    fn open_port(&mut self, port: &PortConfig) -> Result<bool, DataplaneError> {
-        let (key, value) = (key(port), value(port));
-        match self.maps.published.get(&key, 0) {
-            Ok(old) if old == value => {
-                // After a restart the count is not known yet.
-                if !self.published.contains_key(&port.endpoint) {
-                    self.mark_endpoint(port.endpoint, 1)?;
-                }
-                return Ok(false);
-            }
-            Ok(_) => return Err(DataplaneError::Published(format!("{}:{}", port.host, port.host_port))),
-            Err(_) => {}
-        }
-        // The endpoint must be known to publish before the first packet comes, or a neighbour's answer misses its flow.
-        self.mark_endpoint(port.endpoint, 1)?;
-        self.maps.published.insert(key, value, 0)?;
-        Ok(true)
-    }
-
-    /// Closes ports; absent ones are fine.
+    /// Closes ports and ends their flows; absent ones are fine.
     ///
     /// # Errors
     ///
     /// The kernel refuses.
-    pub fn unpublish(&mut self, ports: &[PortConfig]) -> Result<(), DataplaneError> {
-        for port in ports {
-            if self.maps.published.get(&key(port), 0).is_ok_and(|old| old == value(port)) {
-                absent_is_fine(self.maps.published.remove(&key(port)))?;
-                self.mark_endpoint(port.endpoint, -1)?;
-            }
+    pub fn unpublish(&mut self, slots: &[u32]) -> Result<(), DataplaneError> {
+        slots.iter().try_for_each(|slot| self.close(*slot))
+    }
+
+    /// What went through a port since it was published.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn port_count(&self, slot: u32) -> Result<PortCount, DataplaneError> {
+        let mut sum = PortCount::default();
+        for count in self.maps.port_counts.get(&slot, 0)?.iter() {
+            sum.connections += count.connections;
+            sum.packets_in += count.packets_in;
+            sum.bytes_in += count.bytes_in;
+            sum.packets_out += count.packets_out;
+            sum.bytes_out += count.bytes_out;
         }
-        Ok(())
+        Ok(sum)
     }
 
     /// Closes every port that is not one of these.
-    pub(super) fn retain_ports(&mut self, ports: &[PortConfig]) -> Result<(), DataplaneError> {
-        let wanted: HashMap<_, _> = ports.iter().map(|port| (key(port), value(port))).collect();
-        let strangers: Vec<PublishedKey> = self
-            .maps
-            .published
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(key, value)| wanted.get(key) != Some(value))
-            .map(|(key, _)| key)
-            .collect();
-        for stranger in strangers {
-            absent_is_fine(self.maps.published.remove(&stranger))?;
+    pub(super) fn retain_ports(&mut self, slots: &BTreeSet<u32>) -> Result<(), DataplaneError> {
+        let strangers: Vec<_> = self.ports.keys().copied().filter(|slot| !slots.contains(slot)).collect();
+        self.unpublish(&strangers)
+    }
+
+    /// Whether the endpoint has published ports.
+    pub(super) fn publishes(&self, endpoint: u32) -> bool {
+        self.published.get(&endpoint).is_some_and(|entries| *entries > 0)
+    }
+
+    fn close(&mut self, slot: u32) -> Result<(), DataplaneError> {
+        if self.ports.contains_key(&slot) {
+            self.bring(slot, &Port::default())?;
+            self.ports.remove(&slot);
         }
         Ok(())
     }
 
-    /// Counts an endpoint's ports, and tells the programs whether it has any.
+    /// Brings a port from what it is to what is wanted. What was done of it is known, even where the rest fails.
+    fn bring(&mut self, slot: u32, wanted: &Port) -> Result<(), DataplaneError> {
+        if slot == 0 || slot as usize >= MAX_PORTS {
+            return Err(DataplaneError::Full(MAX_PORTS - 1, "published ports"));
+        }
+        let old = match self.ports.get(&slot) {
+            Some(old) => old.clone(),
+            None => {
+                let nothing = vec![PortCount::default(); aya::util::nr_cpus().map_err(|(_, error)| unknown(error))?];
+                self.maps.port_counts.set(slot, PerCpuValues::try_from(nothing).map_err(unknown)?, 0)?;
+                Port::default()
+            }
+        };
+        let mut now = old.clone();
+        let result = self.change(slot, &mut now, wanted);
+        let ends_flows = now.ends_flows_of(&old);
+        self.ports.insert(slot, now);
+        if ends_flows {
+            let generation = self.maps.port_generations.get(&slot, 0)?;
+            self.maps.port_generations.set(slot, generation.wrapping_add(1), 0)?;
+        }
+        result
+    }
+
+    /// In an order in which no client is let in that neither state lets in.
+    fn change(&mut self, slot: u32, now: &mut Port, wanted: &Port) -> Result<(), DataplaneError> {
+        let fresh = wanted.clients.iter().filter(|(prefix, allowed)| now.clients.get(prefix) != Some(allowed));
+        for (prefix, allowed) in exceptions_first(fresh.map(|(prefix, allowed)| (*prefix, *allowed)).collect()) {
+            let result = self.maps.allowed.insert(&prefix.key(slot), u32::from(allowed), 0);
+            room(result, libc::ENOSPC, MAX_ALLOWED, "clients allowed to use published ports")?;
+            now.clients.insert(prefix, allowed);
+        }
+        for &(key, value) in &wanted.entries {
+            self.put_entry(now, key, value)?;
+        }
+        for (key, value) in now.entries.clone() {
+            if wanted.entry(&key).is_none() {
+                absent_is_fine(self.maps.published.remove(&key))?;
+                now.entries.retain(|(other, _)| *other != key);
+                self.mark_endpoint(value.endpoint, -1)?;
+            }
+        }
+        let gone = now.clients.iter().filter(|(prefix, _)| !wanted.clients.contains_key(prefix));
+        let gone: Vec<_> = gone.map(|(prefix, allowed)| (*prefix, *allowed)).collect();
+        for (prefix, _) in exceptions_first(gone).into_iter().rev() {
+            absent_is_fine(self.maps.allowed.remove(&prefix.key(slot)))?;
+            now.clients.remove(&prefix);
+        }
+        Ok(())
+    }
+
+    fn put_entry(&mut self, now: &mut Port, key: PublishedKey, value: Published) -> Result<(), DataplaneError> {
+        let old = now.entry(&key);
+        if old == Some(value) {
+            return Ok(());
+        }
+        if old.is_none_or(|old| old.endpoint != value.endpoint) {
+            // The endpoint must be known to publish before the first packet comes, or a neighbour's answer misses its flow.
+            self.mark_endpoint(value.endpoint, 1)?;
+        }
+        let result = self.maps.published.insert(key, value, if old.is_none() { NOEXIST } else { 0 });
+        if let Err(error) = taken(room(result, libc::E2BIG, MAX_PUBLISHED, "addresses of published ports"), &key) {
+            if old.is_none_or(|old| old.endpoint != value.endpoint) {
+                self.mark_endpoint(value.endpoint, -1)?;
+            }
+            return Err(error);
+        }
+        now.entries.retain(|(other, _)| *other != key);
+        now.entries.push((key, value));
+        match old {
+            Some(old) if old.endpoint != value.endpoint => self.mark_endpoint(old.endpoint, -1),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts an endpoint's entries, and tells the programs whether it has any.
     fn mark_endpoint(&mut self, slot: u32, change: isize) -> Result<(), DataplaneError> {
         let count = self.published.entry(slot).or_default();
+        let before = *count > 0;
         *count = count.saturating_add_signed(change);
         let publishes = *count > 0;
+        if publishes == before {
+            return Ok(());
+        }
         let mut endpoint = self.maps.endpoints.get(&slot, 0)?;
         let flags =
             if publishes { endpoint.flags | Endpoint::PUBLISHES } else { endpoint.flags & !Endpoint::PUBLISHES };
@@ -98,17 +199,196 @@ impl Dataplane {
     }
 }
 
-fn key(port: &PortConfig) -> PublishedKey {
-    PublishedKey { address: port.host.into(), port: Be16::new(port.host_port), protocol: port.protocol, reserved: 0 }
+/// The ports that the maps hold, by slot: those of an earlier agent.
+pub(super) fn found(maps: &Maps) -> BTreeMap<u32, Port> {
+    let mut ports: BTreeMap<u32, Port> = BTreeMap::new();
+    for (key, value) in maps.published.iter().filter_map(Result::ok) {
+        ports.entry(value.slot).or_default().entries.push((key, value));
+    }
+    for (key, allowed) in maps.allowed.iter().filter_map(Result::ok) {
+        let AllowedKey { slot, client } = key.data();
+        let prefix = Prefix { address: number(client), length: key.prefix_len().saturating_sub(u32::BITS) };
+        ports.entry(slot).or_default().clients.insert(prefix, allowed != 0);
+    }
+    ports
 }
 
-fn value(port: &PortConfig) -> Published {
-    Published {
-        container: port.container.into(),
-        endpoint: port.endpoint,
-        port: Be16::new(port.container_port),
-        flags: 0,
-        slot: 0,
-        rate: 0,
+/// How many entries each endpoint has.
+pub(super) fn by_endpoint(ports: &BTreeMap<u32, Port>) -> BTreeMap<u32, usize> {
+    let mut counts = BTreeMap::new();
+    for (_, value) in ports.values().flat_map(|port| &port.entries) {
+        *counts.entry(value.endpoint).or_default() += 1;
+    }
+    counts
+}
+
+impl Port {
+    fn new(config: &PortConfig) -> Self {
+        let clients = clients(&config.allow_from);
+        let flags = if clients.is_empty() { 0 } else { Published::RESTRICTED };
+        let value = |entry: &PortEntry| Published {
+            container: entry.container.into(),
+            endpoint: entry.endpoint,
+            port: Be16::new(entry.container_port),
+            flags,
+            slot: config.slot,
+            rate: config.rate,
+        };
+        let key = |entry: &PortEntry| PublishedKey {
+            address: entry.host.into(),
+            port: Be16::new(entry.host_port),
+            protocol: entry.protocol,
+            reserved: 0,
+        };
+        Self { entries: config.entries.iter().map(|entry| (key(entry), value(entry))).collect(), clients }
+    }
+
+    fn entry(&self, key: &PublishedKey) -> Option<Published> {
+        self.entries.iter().find(|(other, _)| other == key).map(|(_, value)| *value)
+    }
+
+    /// Whether some flow that was let through as `old` was may not be one now.
+    fn ends_flows_of(&self, old: &Port) -> bool {
+        let moved = |(key, was): &(PublishedKey, Published)| {
+            self.entry(key)
+                .is_none_or(|is| (is.container, is.endpoint, is.port) != (was.container, was.endpoint, was.port))
+        };
+        old.entries.iter().any(moved) || !allows_all_of(&self.clients, &old.clients)
+    }
+}
+
+impl Prefix {
+    fn contains(self, other: Prefix) -> bool {
+        let mask = |address: u128| address.checked_shr(u128::BITS - self.length).unwrap_or(0);
+        self.length <= other.length && mask(self.address) == mask(other.address)
+    }
+
+    /// The key of a port's client.
+    fn key(self, slot: u32) -> Key<AllowedKey> {
+        // Words lie in the address as its bytes do, whatever the machine's byte order.
+        let client = AnyAddress::from(std::net::IpAddr::V6(self.address.into()));
+        Key::new(u32::BITS + self.length, AllowedKey { slot, client })
+    }
+}
+
+/// The address as a number, the first byte the most significant.
+fn number(address: AnyAddress) -> u128 {
+    address.0.iter().fold(0, |number, word| number << u32::BITS | u128::from(u32::from_be(*word)))
+}
+
+/// An allow list as prefixes of one kind of address. One of IPv6 is not meant for the IPv4 clients that lie inside it.
+fn clients(allow_from: &[IpNet]) -> Clients {
+    let mut clients = Clients::new();
+    for net in allow_from {
+        let mapped = if net.addr().is_ipv4() { MAPPED.length } else { 0 };
+        let prefix = Prefix { address: number(net.network().into()), length: mapped + u32::from(net.prefix_len()) };
+        if prefix.length < MAPPED.length && prefix.contains(MAPPED) {
+            clients.entry(MAPPED).or_insert(false);
+        }
+        clients.insert(prefix, true);
+    }
+    clients
+}
+
+/// Whether no prefix that was allowed has left the list. One that a shorter one now holds counts as gone: that ends a few
+/// flows too many, which open again.
+fn allows_all_of(new: &Clients, old: &Clients) -> bool {
+    let stays = |(prefix, allowed): (&Prefix, &bool)| !allowed || new.get(prefix) == Some(&true);
+    new.is_empty() || (!old.is_empty() && old.iter().all(stays))
+}
+
+/// What is not allowed before what is, so that nobody slips in between.
+fn exceptions_first(mut clients: Vec<(Prefix, bool)>) -> Vec<(Prefix, bool)> {
+    clients.sort_by_key(|(_, allowed)| *allowed);
+    clients
+}
+
+/// Tells when a map is full.
+fn room(result: Result<(), MapError>, errno: i32, size: usize, what: &'static str) -> Result<(), DataplaneError> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(errno) => {
+            Err(DataplaneError::Full(size, what))
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Tells when an address is another port's.
+fn taken(result: Result<(), DataplaneError>, key: &PublishedKey) -> Result<(), DataplaneError> {
+    match result {
+        Err(DataplaneError::Map(MapError::SyscallError(error)))
+            if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
+        {
+            let address = std::net::Ipv6Addr::from(number(key.address));
+            Err(DataplaneError::Published(
+                std::net::SocketAddr::new(address.to_canonical(), key.port.get()).to_string(),
+            ))
+        }
+        other => other,
+    }
+}
+
+fn unknown(source: std::io::Error) -> DataplaneError {
+    DataplaneError::Host { what: "the number of CPUs is unknown".into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(prefixes: &[&str]) -> Clients {
+        clients(&prefixes.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>())
+    }
+
+    fn lets_in(clients: &Clients, address: &str) -> bool {
+        let client = Prefix { address: number(address.parse::<std::net::IpAddr>().unwrap().into()), length: 128 };
+        let holding = clients.iter().filter(|(prefix, _)| prefix.contains(client));
+        holding.max_by_key(|(prefix, _)| prefix.length).is_some_and(|(_, allowed)| *allowed)
+    }
+
+    #[test]
+    fn each_family_has_its_own_clients() {
+        for (prefixes, v4, v6) in [
+            (["10.0.0.0/8"].as_slice(), true, false),
+            (&["fd00::/8"], false, true),
+            (&["10.0.0.0/8", "fd00::/8"], true, true),
+            (&["0.0.0.0/0"], true, false),
+            // IPv4 addresses lie in there, but are not meant.
+            (&["::/0"], false, true),
+            (&["::/0", "10.0.0.0/8"], true, true),
+            (&["0.0.0.0/0", "::/0"], true, true),
+            (&["::/0", "0.0.0.0/0"], true, true),
+        ] {
+            let clients = list(prefixes);
+            assert_eq!((lets_in(&clients, "10.1.2.3"), lets_in(&clients, "fd00::1")), (v4, v6), "{prefixes:?}");
+        }
+        assert!(!lets_in(&list(&["10.0.0.0/8"]), "11.0.0.1"));
+        assert!(lets_in(&list(&["192.0.2.7/32"]), "192.0.2.7") && !lets_in(&list(&["192.0.2.7/32"]), "192.0.2.8"));
+    }
+
+    #[test]
+    fn a_list_that_lets_fewer_in_ends_flows() {
+        for (old, new, all) in [
+            ([].as_slice(), ["10.0.0.0/8"].as_slice(), false),
+            (&["10.0.0.0/8"], &[], true),
+            (&["10.0.0.0/8"], &["10.0.0.0/8", "fd00::/8"], true),
+            (&["10.0.0.0/8", "fd00::/8"], &["10.0.0.0/8"], false),
+            (&["10.0.0.0/8"], &["10.1.0.0/16"], false),
+            (&["0.0.0.0/0", "::/0"], &["::/0"], false),
+            (&["::/0"], &["0.0.0.0/0", "::/0"], true),
+            (&["fd00::/8"], &["fd00::/8", "::/0"], true),
+            (&["10.0.0.0/8"], &["::/0"], false),
+        ] {
+            assert_eq!(allows_all_of(&list(new), &list(old)), all, "{old:?} to {new:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_numbers_and_back() {
+        for text in ["2001:db8::7", "::ffff:192.0.2.1", "::", "ff02::1:ff00:1"] {
+            let address: std::net::Ipv6Addr = text.parse().unwrap();
+            assert_eq!(number(AnyAddress::from(std::net::IpAddr::V6(address))), u128::from(address));
+        }
+        assert!(MAPPED.contains(Prefix { address: number(std::net::IpAddr::from([10, 0, 0, 1]).into()), length: 128 }));
     }
 }

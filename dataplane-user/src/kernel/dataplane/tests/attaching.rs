@@ -72,9 +72,8 @@ fn what_is_not_named_after_a_restart_is_forgotten() {
     let host = Host::new();
     host.inside(async |netlink| {
         let mut bench = Bench::new(&host.bpffs(), &netlink).await;
-        let keep = Bench::port(Family::V4, 8080, 80);
-        bench.dataplane.publish(&[keep, Bench::port(Family::V4, 8081, 81)]).unwrap();
-        bench.dataplane.retain(&[1].into(), &[A].into(), &[keep]).unwrap();
+        bench.dataplane.publish(&[Bench::port(Family::V4, 8080, 80), Bench::port(Family::V4, 8081, 81)]).unwrap();
+        bench.dataplane.retain(&[1].into(), &[A].into(), &[port_slot(Family::V4, 8080)].into()).unwrap();
         for (interface, programs) in [("veth1", 2), ("veth2", 0), ("veth3", 0), ("br1", 2), ("br2", 0), ("up0", 2)] {
             assert_eq!(programs_at(&netlink, interface, AttachMode::Tcx).await, programs, "{interface}");
         }

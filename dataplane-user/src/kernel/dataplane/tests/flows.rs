@@ -126,7 +126,7 @@ fn row_9_a_published_port_keeps_the_clients_address() {
             let seen = read(&run.frame);
             assert_eq!((seen.source, seen.payload), (family.host(), Payload::Tcp(8080, 5000, SYN | ACK)));
 
-            bench.dataplane.unpublish(&[Bench::port(family, 8080, 80)]).unwrap();
+            bench.dataplane.unpublish(&[port_slot(family, 8080)]).unwrap();
             let other = Packet::outside(family.outside(), family.host(), Payload::Tcp(5001, 8080, SYN));
             assert_eq!(bench.arrives(&other.frame()).verdict, NEXT, "closed: the host's own business");
         }
@@ -300,7 +300,7 @@ fn flows_outlive_the_agent() {
         all_pass(&mut bench, "a network set, the host's addresses not yet told");
         bench.tell_all();
         all_pass(&mut bench, "all told");
-        bench.dataplane.retain(&[1, 2].into(), &[A, B, C].into(), &[]).unwrap();
+        bench.dataplane.retain(&[1, 2].into(), &[A, B, C].into(), &[].into()).unwrap();
         bench.dataplane.collect_garbage().unwrap();
         all_pass(&mut bench, "the rest forgotten");
     });

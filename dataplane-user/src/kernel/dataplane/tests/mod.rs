@@ -187,14 +187,15 @@ impl Bench {
 
     /// A port of A's, published on every address of the host.
     fn port(family: Family, host_port: u16, container_port: u16) -> PortConfig {
-        PortConfig {
+        let entry = PortEntry {
             protocol: Protocol::TCP,
             host: family.any(),
             host_port,
             endpoint: A,
             container: family.a(),
             container_port,
-        }
+        };
+        PortConfig { slot: port_slot(family, host_port), allow_from: vec![], rate: 0, entries: vec![entry] }
     }
 
     /// A container sends.
@@ -230,6 +231,11 @@ impl Bench {
         assert_eq!(self.sends(slot, frame).verdict, SHOT, "{reason:?}");
         assert_eq!(self.drops(slot, reason), before + 1, "{reason:?} is counted once");
     }
+}
+
+/// The slot of [`Bench::port`].
+fn port_slot(family: Family, host_port: u16) -> u32 {
+    1 + 2 * u32::from(host_port % 16_000) + u32::from(family.any().is_ipv6())
 }
 
 fn veth_name(slot: u32) -> String {
