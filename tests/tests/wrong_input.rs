@@ -271,7 +271,7 @@ fn host_ports_taken_by_a_process() {
     };
     let _holder = site.host.spawn(command).unwrap();
     drop(listener);
-    let words = ["8080/tcp", "already taken", "sleep"];
+    let words = ["0.0.0.0:8080/tcp", "address already in use", "sleep"];
     assert_refused(&mut site, "run -d --name web -p 8079:80 -p 8080:80 sleep 1", &words);
 }
 

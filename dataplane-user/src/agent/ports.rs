@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::kernel::ports::{self, HeldPort, HostPort};
 use crate::model::{Error, Protocol, Result};
 
-/// How often the kernel is asked for a free port before giving up: one that it offers may be taken on another address.
+/// How often the kernel is asked for a free port before giving up: one that it binds may be one that nobody can listen on.
 const TRIES: u32 = 16;
 
 /// Who has which host port. A claim belongs to a published port, which is named by its slot.
@@ -44,6 +44,17 @@ pub(super) enum Busy {
     NoneLeft(Error),
 }
 
+impl Busy {
+    /// Whether somebody has it, so that another number may be free.
+    pub(super) fn is_taken(&self) -> bool {
+        match self {
+            Busy::Published { .. } => true,
+            Busy::Refused(_, error) => error.kind() == io::ErrorKind::AddrInUse,
+            Busy::NoneLeft(_) => false,
+        }
+    }
+}
+
 impl HostPorts {
     /// Takes a number for a published port on all these addresses, if nobody has it. Those that it has already are its own.
     pub(super) fn claim(
@@ -74,30 +85,27 @@ impl HostPorts {
         Ok(())
     }
 
-    /// Takes any free number of the ephemeral range.
+    /// Takes any free number of the ephemeral range, for one address or for the unspecified ones of both families.
     pub(super) fn claim_any(&mut self, owner: u32, protocol: Protocol, addresses: &[IpAddr]) -> Result<u16, Busy> {
-        let sockets = by_socket(addresses);
-        let mut result = Err(Busy::NoneLeft(Error::Conflict("all ports of the ephemeral range are allocated".into())));
-        let Some(first) = sockets.first().filter(|_| protocol != Protocol::Sctp) else {
+        if protocol == Protocol::Sctp {
             // No socket to ask the kernel by.
             let mut range = ports::ephemeral().map_err(|error| Busy::NoneLeft(error.into()))?;
-            return match range.find(|number| self.claim(owner, protocol, *number, addresses).is_ok()) {
-                Some(number) => Ok(number),
-                None => result,
-            };
-        };
-        for _ in 0..TRIES {
-            let Some(socket) = hold(protocol, 0, first)? else { break };
-            let number = socket.port();
-            let claim = Claim { owner, addresses: first.clone(), _socket: Some(socket) };
-            self.claims.entry((protocol, number)).or_default().push(claim);
-            result = self.claim(owner, protocol, number, addresses).map(|()| number);
-            if result.is_ok() {
-                break;
-            }
-            self.trim(owner, protocol, number, &[]);
+            let free = range.find(|number| self.claim(owner, protocol, *number, addresses).is_ok());
+            return free.ok_or_else(none_left);
         }
-        result
+        for _ in 0..TRIES {
+            match hold(protocol, 0, addresses) {
+                Ok(socket) => {
+                    let number = socket.as_ref().map_or(0, HeldPort::port);
+                    let claim = Claim { owner, addresses: addresses.to_vec(), _socket: socket };
+                    self.claims.entry((protocol, number)).or_default().push(claim);
+                    return Ok(number);
+                }
+                Err(busy) if busy.is_taken() => {}
+                Err(busy) => return Err(busy),
+            }
+        }
+        Err(none_left())
     }
 
     /// Gives up what a published port has on other addresses than these.
@@ -108,6 +116,10 @@ impl HostPorts {
             self.claims.remove(&(protocol, number));
         }
     }
+}
+
+fn none_left() -> Busy {
+    Busy::NoneLeft(Error::Conflict("no port is free: all of net.ipv4.ip_local_port_range are allocated".into()))
 }
 
 /// The addresses in groups that one socket holds: both families' unspecified ones go together.

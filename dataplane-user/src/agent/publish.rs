@@ -76,14 +76,7 @@ impl Agent {
                 let claimed = self.host_ports.claim(slot, protocol, port, &hosts);
                 claimed.map(|()| port).map_err(|busy| self.explain(busy))
             }
-            HostPort::Range(first, last) => {
-                let mut range = first..=last;
-                let free = range.find(|port| self.host_ports.claim(slot, protocol, *port, &hosts).is_ok());
-                free.ok_or_else(|| {
-                    let host = hosts.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-                    Error::Conflict(format!("Bind for {host}:{first}-{last} failed: all ports are allocated"))
-                })
-            }
+            HostPort::Range(first, last) => self.take_of_range(slot, protocol, first, last, &hosts),
             HostPort::Any => self.host_ports.claim_any(slot, protocol, &hosts).map_err(|busy| self.explain(busy)),
         };
         match taken {
@@ -96,6 +89,19 @@ impl Agent {
                 Err(error)
             }
         }
+    }
+
+    fn take_of_range(&mut self, slot: u32, protocol: Protocol, first: u16, last: u16, hosts: &[IpAddr]) -> Result<u16> {
+        for port in first..=last {
+            match self.host_ports.claim(slot, protocol, port, hosts) {
+                Ok(()) => return Ok(port),
+                Err(busy) if busy.is_taken() => {}
+                Err(busy) => return Err(self.explain(busy)),
+            }
+        }
+        let host = hosts.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let range = format!("{}-{last}", SocketAddr::new(host, first));
+        Err(Error::Conflict(format!("Bind for {range} failed: all ports are allocated")))
     }
 
     /// Gives back a port's slot and what it has of the host.

@@ -8,6 +8,7 @@ mod containers;
 mod flows;
 mod neighbors;
 mod packets;
+mod publishing;
 mod stack;
 
 use std::{future::Future, path::PathBuf};
