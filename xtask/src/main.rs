@@ -5,6 +5,7 @@ mod apt;
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod peers;
 mod privilege;
 mod progress;
@@ -36,6 +37,7 @@ enum Command {
     Run(run::RunArgs),
     Test(test::TestArgs),
     Demo(demo::DemoArgs),
+    Fuzz(fuzz::FuzzArgs),
     Bench(bench::BenchArgs),
     #[command(hide = true)]
     Probe(demo::probe::ProbeArgs),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Demo(args) => demo::run(&workspace, &args),
+        Command::Fuzz(args) => fuzz::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
         Command::Probe(_) => Ok(()),
     });

@@ -1,0 +1,83 @@
+//! What a program may do to an IP packet on its way: addresses, ports, the sums over them, the time to live, nothing else.
+
+use std::ops::Range;
+
+use crate::kernel::Ran;
+use crate::oracle::REDIRECT;
+use crate::packet::{self, ETHERNET, ICMP, Ip, Kind};
+
+/// Checks that the packet that came out is the one that went in, but for what translation changes; reads it.
+pub(crate) fn check(frame: &[u8], before: &Ip, ran: &Ran) -> Result<Ip, String> {
+    let out = &ran.frame;
+    let redirected = ran.verdict == REDIRECT;
+    let Some(after) = packet::ip(out) else { return Err("a packet that could be read no longer can".into()) };
+    let same_shape = (after.transport, after.end, after.fragment, after.options, after.kind)
+        == (before.transport, before.end, before.fragment, before.options, before.kind);
+    demand(same_shape && after.tuple.protocol == before.tuple.protocol, "a packet keeps its shape")?;
+    demand(
+        after.ttl == before.ttl || redirected && after.ttl == before.ttl.wrapping_sub(1),
+        "the time to live goes down by one hop at most",
+    )?;
+    if redirected && after.tuple != before.tuple {
+        demand(before.ttl > 1 && after.ttl < before.ttl, "who routes lowers the time to live")?;
+    }
+    let header_sums = (before.header_sum(frame), after.header_sum(out));
+    demand(header_sums.0 == header_sums.1, "an IPv4 header's checksum stays right, or wrong")?;
+    if before.kind != Kind::Later {
+        if before.is_unsummed(frame) {
+            demand(after.is_unsummed(out), "UDP without a checksum stays without")?;
+        } else if before.checksum_at().is_some() {
+            demand(before.sum(frame) == after.sum(out), "a transport checksum stays right, or wrong")?;
+            demand(!after.is_unsummed(out), "a UDP checksum of zero is sent as ones")?;
+        }
+    }
+    let mut free = changeable(before);
+    if redirected {
+        free.push(0..12);
+    }
+    if let (Some(inner), Some(inner_after)) = (packet::quoted(frame, before), packet::quoted(out, &after)) {
+        quoted(frame, &inner, out, &inner_after)?;
+        free.extend(changeable(&inner));
+    }
+    let kept = (0..frame.len()).all(|at| frame[at] == out[at] || free.iter().any(|range| range.contains(&at)));
+    demand(kept, "nothing but addresses, ports and checksums changes")?;
+    Ok(after)
+}
+
+/// The bytes of a packet that translation changes.
+fn changeable(ip: &Ip) -> Vec<Range<usize>> {
+    let mut free =
+        if ip.is_v6() { vec![ip.at + 7..ip.at + 40] } else { vec![ip.at + 8..ip.at + 9, ip.at + 10..ip.at + 20] };
+    let ports = match ip.kind {
+        Kind::Tcp(_) | Kind::Udp => 0..4,
+        Kind::EchoRequest | Kind::EchoReply => 4..6,
+        _ if ip.tuple.source.1 != 0 || ip.tuple.destination.1 != 0 => 0..4,
+        _ => 0..0,
+    };
+    free.push(ip.transport + ports.start..ip.transport + ports.end);
+    if let Some(at) = ip.checksum_at() {
+        free.push(at..at + 2);
+    }
+    free
+}
+
+/// The packet inside an ICMP error keeps its sums as well, as far as it is quoted.
+fn quoted(frame: &[u8], before: &Ip, out: &[u8], after: &Ip) -> Result<(), String> {
+    if before.transport > before.end {
+        return Ok(());
+    }
+    demand(before.header_sum(frame) == after.header_sum(out), "a quoted IPv4 header's checksum stays right, or wrong")?;
+    if before.checksum_at().is_some() && before.kind != Kind::Later {
+        if before.is_unsummed(frame) {
+            demand(after.is_unsummed(out), "quoted UDP without a checksum stays without")?;
+        } else {
+            demand(before.sum(frame) == after.sum(out), "a quoted transport checksum stays right, or wrong")?;
+        }
+    }
+    let inside_icmp = before.tuple.protocol == ICMP || ETHERNET < before.at;
+    demand(inside_icmp && before.ttl == after.ttl, "a quoted packet keeps its time to live")
+}
+
+fn demand(holds: bool, rule: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(rule.to_owned()) }
+}
