@@ -133,4 +133,6 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> 
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
