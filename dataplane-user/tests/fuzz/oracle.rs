@@ -12,8 +12,8 @@ use crate::kernel::Ran;
 use crate::neighbors;
 use crate::packet::{self, ETHERTYPE_ARP, ETHERTYPE_V4, ETHERTYPE_V6, Ip, Kind, Tuple, UDP};
 use crate::plan::{
-    CONTAINERS, Container, NETWORKS, Network, PORTS, UPLINKS, container_at, is_group, is_local, is_v6_link_local,
-    network_of,
+    CONTAINERS, Container, NETWORKS, Network, PORTS, UPLINKS, container_at, is_group, is_local, is_nobody,
+    is_v6_link_local, network_of,
 };
 
 /// TC actions of `linux/pkt_cls.h`.
@@ -62,6 +62,8 @@ struct Direction {
     receiver: Arrived,
     /// The other direction's key.
     sibling: (Zone, Tuple),
+    /// Is this the direction of the packet that opened the flow?
+    original: bool,
     /// The containers whose end is the flow's end.
     parties: [Option<u32>; 2],
 }
@@ -164,7 +166,7 @@ impl Oracle {
         let right = ip.header_sum(frame).is_none_or(|sum| sum == 0xffff)
             && (ip.sum(frame) == 0xffff || ip.is_unsummed(frame) && !ip.is_v6())
             && (ip.kind != Kind::Udp || udp_length_is_right(frame, &ip));
-        demand(!(plain && right && self.known.contains_key(&(zone, ip.tuple))), "a packet of a living flow passes")
+        demand(!(plain && right && in_place), "a packet of a living flow passes")
     }
 
     fn from_container(&mut self, sender: Container, packet: &Packet<'_>) -> Judgement<Arrived> {
@@ -257,7 +259,9 @@ impl Oracle {
         let receiver = packet.receiver();
         let key = (zone, packet.before.tuple);
         let known = self.known.get(&key).copied();
-        if known.is_some_and(|known| (known.after, known.receiver) == (packet.after.tuple, receiver)) {
+        if let Some(known) = known.filter(|known| (known.after, known.receiver) == (packet.after.tuple, receiver)) {
+            let out_of_place = if known.original { Kind::EchoReply } else { Kind::EchoRequest };
+            demand(packet.before.kind != out_of_place, "only the answer to an echo is taken for one")?;
             return Ok(receiver);
         }
         if let Some(known) = known {
@@ -286,8 +290,10 @@ impl Oracle {
         if let Some(taken) = self.known.get(&reply) {
             demand(taken.after == reply_after, "two flows never get the same port")?;
         }
-        self.known.insert(key, Direction { after: packet.after.tuple, receiver, sibling: reply, parties });
-        self.known.insert(reply, Direction { after: reply_after, receiver: back, sibling: key, parties });
+        self.known
+            .insert(key, Direction { after: packet.after.tuple, receiver, sibling: reply, original: true, parties });
+        self.known
+            .insert(reply, Direction { after: reply_after, receiver: back, sibling: key, original: false, parties });
         Ok(receiver)
     }
 }
@@ -344,6 +350,10 @@ fn opens_published(sender: Option<Container>, container: Container, packet: &Pac
     });
     demand(published, "a container is reached from elsewhere by its published ports only")?;
     demand(!before.destination.0.is_loopback(), "what is published on loopback is for the host alone")?;
+    let source = before.source.0;
+    let nobody =
+        is_local(source) || is_group(source) || is_nobody(source) || source.is_loopback() || is_v6_link_local(source);
+    demand(sender.is_some() || !nobody, "nobody outside sends from such an address")?;
     demand(sender.is_none_or(|sender| !sender.network().internal), "an internal network reaches nothing outside")?;
     demand(!container.network().internal, "an internal network is not reached")?;
     let seen = match sender {
@@ -364,9 +374,10 @@ fn opens_outbound(sender: Option<Container>, packet: &Packet<'_>) -> Judgement<(
     let far = !is_local(destination)
         && !is_group(destination)
         && !destination.is_loopback()
-        && !destination.is_unspecified()
+        && !is_nobody(destination)
         && !is_v6_link_local(destination);
-    demand(far, "what is for the host or for all does not go out")?;
+    // What the stack has routed out, it may have reasons for.
+    demand(far || !packet.redirected, "what is for the host or for all does not go out")?;
     demand(after.destination.0 == destination, "the destination stays")?;
     let echo = matches!(packet.before.kind, Kind::EchoRequest);
     demand(echo || after.destination.1 == before.destination.1, "the destination's port stays")?;

@@ -242,3 +242,11 @@ pub(crate) fn is_group(address: IpAddr) -> bool {
 pub(crate) fn is_v6_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
+
+/// 0.0.0.0/8 or `::`.
+pub(crate) fn is_nobody(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[0] == 0,
+        IpAddr::V6(v6) => v6.is_unspecified(),
+    }
+}
