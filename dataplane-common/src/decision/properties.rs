@@ -100,19 +100,9 @@ fn host() -> impl Strategy<Value = Host> {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    use Kind::{EchoReply, EchoRequest, Fragment, IcmpError, NeighborDiscovery, Options, Other, Tcp, Udp};
-    prop::sample::select(vec![
-        Tcp,
-        Tcp,
-        Udp,
-        EchoRequest,
-        EchoReply,
-        IcmpError,
-        NeighborDiscovery,
-        Fragment,
-        Options,
-        Other,
-    ])
+    use Kind::{EchoReply, EchoRequest, Fragment, IcmpError, NeighborDiscovery, Other, Sctp, Tcp, Udp};
+    let kinds = [Tcp, Tcp, Udp, Udp, Sctp, EchoRequest, EchoReply, IcmpError, NeighborDiscovery, Fragment, Other];
+    prop::sample::select(kinds.to_vec())
 }
 
 /// Any packet; few addresses and ports, so that they mean something.
@@ -125,35 +115,33 @@ fn packet<A: Made>() -> impl Strategy<Value = Packet<A>> {
         ]
     };
     let flags = prop_oneof![Just(Flags::SYN.0), any::<u8>()];
-    let rest = (any::<u8>(), any::<bool>(), any::<u16>(), any::<u8>());
-    (address(), address(), (79..85_u16, 79..85_u16), kind(), protocol(), flags, rest).prop_map(
-        |(
-            source,
-            destination,
-            (source_port, destination_port),
-            kind,
-            other,
-            flags,
-            (ttl, unsummed, length, transport_len),
-        )| {
+    let other = prop::sample::select(vec![A::ICMP, Protocol(47), Protocol::TCP, Protocol::UDP]);
+    let rest = any::<(u8, bool, u16, u8, bool, u32)>();
+    (address(), address(), (79..85_u16, 79..85_u16), kind(), other, (flags, any::<bool>()), rest).prop_map(
+        |(source, destination, (source_port, destination_port), kind, other, (flags, init), rest)| {
+            let (ttl, unsummed, length, transport_len, options, sequence) = rest;
+            let (source_port, destination_port) = (Be16::new(source_port), Be16::new(destination_port));
             Packet {
-                tuple: Tuple {
-                    source,
-                    destination,
-                    source_port: Be16::new(source_port),
-                    destination_port: Be16::new(destination_port),
-                },
+                source,
+                destination,
+                tuple: Tuple { source, destination, source_port, destination_port },
                 protocol: match kind {
                     Kind::Tcp => Protocol::TCP,
                     Kind::Udp => Protocol::UDP,
+                    Kind::Sctp => Protocol::SCTP,
+                    Kind::EchoRequest | Kind::EchoReply | Kind::NeighborDiscovery => A::ICMP,
                     _ => other,
                 },
                 kind,
                 flags: if kind == Kind::Tcp { Flags(flags) } else { Flags::default() },
+                init: kind == Kind::Sctp && init,
                 ttl,
                 unsummed,
                 length,
                 transport_len,
+                options,
+                sequence,
+                ..Packet::EMPTY
             }
         },
     )
@@ -198,17 +186,20 @@ fn internal_stays_inside<A: Made>(host: &Host, flags: u32, zone: u16, packet: &P
     match verdict {
         Verdict::Stack => assert_eq!(packet.tuple.destination, gateway),
         Verdict::Drop(_) => assert_ne!(packet.tuple.destination, gateway),
-        Verdict::Publish(_) | Verdict::Route => panic!("{verdict:?}"),
+        Verdict::Publish(_) | Verdict::Continue(_) | Verdict::Route => panic!("{verdict:?}"),
     }
 }
 
 /// A verdict that makes a flow is given to packets that may open one only, and to published ports as they are published.
 fn only_openers_open<A: Made>(host: &Host, verdict: Verdict, packet: &Packet<A>) {
     let tuple = packet.tuple;
+    if let Verdict::Continue(_) = verdict {
+        assert!(!opens(packet), "what opens does not go on");
+    }
     if matches!(verdict, Verdict::Publish(_) | Verdict::Route) {
         assert!(opens(packet), "{verdict:?}");
     }
-    if matches!(verdict, Verdict::Publish(_)) {
+    if matches!(verdict, Verdict::Publish(_) | Verdict::Continue(_)) {
         assert!(!tuple.destination.is_loopback(), "what is published on loopback is for the host alone");
         assert!(host.is_local(tuple.destination), "ports are published on the host's addresses only");
         let exact = host.published(tuple.destination, tuple.destination_port, packet.protocol);
@@ -229,18 +220,14 @@ fn outside_is_kept_out<A: Made>(host: &Host, packet: &Packet<A>) {
     }
     only_openers_open(host, verdict, packet);
     if matches!(verdict, Verdict::Publish(_)) {
-        let source = packet.tuple.source;
-        assert!(
-            !source.is_loopback() && !source.is_nobody() && !host.is_local(source),
-            "nobody outside has {source:?}"
-        );
+        assert!(!is_containers(host, packet.source), "nobody outside has {:?}", packet.source);
     }
 }
 
 /// What is of no concern to the rules changes nothing.
 fn the_rest_does_not_matter<A: Made>(host: &Host, flags: u32, packet: &Packet<A>, other: &Packet<A>) {
-    let like =
-        Packet { tuple: packet.tuple, protocol: packet.protocol, kind: packet.kind, flags: packet.flags, ..*other };
+    let Packet { source, destination, tuple, protocol, kind, flags: bits, init, .. } = *packet;
+    let like = Packet { source, destination, tuple, protocol, kind, flags: bits, init, ..*other };
     let verdict = |packet| from_container(host, &network(flags), A::made(1, GATEWAY), packet);
     assert_eq!(verdict(packet), verdict(&like));
     assert_eq!(from_outside(host, packet), from_outside(host, &like));
