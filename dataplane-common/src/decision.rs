@@ -109,6 +109,13 @@ pub fn from_container<A: IpHeader, W: World<A>>(
     if opens(packet) { Verdict::Route } else { Verdict::Drop(refusal(packet.kind)) }
 }
 
+/// Does a packet from behind an uplink claim to come from a container? None does: what a container sends to elsewhere never
+/// comes back with its own source, not even from a router that returns it.
+#[inline(always)]
+pub fn is_spoofed<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> bool {
+    world.network_of(packet.tuple.source).is_some()
+}
+
 /// A packet from behind an uplink.
 #[inline(always)]
 pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> Verdict {

@@ -10,7 +10,7 @@ use crate::{
     wire::Be16,
 };
 
-/// Version of everything in this module and of [`crate::Flow`]; part of the path of every pin.
+/// Version of everything in this module, of [`crate::Flow`] and of [`crate::rate`]; part of the path of every pin.
 pub const VERSION: u32 = 2;
 
 /// How many networks fit, slot 0 ([`Zone::OUTSIDE`]) included.
@@ -38,6 +38,9 @@ pub const MAX_PORTS: usize = 32_768;
 pub const MAX_ALLOWED: usize = 65_536;
 /// How many pairs of network and trusted interface fit.
 pub const MAX_TRUSTED: usize = 4096;
+/// How many clients of ports with a rate limit are remembered, all ports together; one that is forgotten, because others were seen
+/// since, begins anew.
+pub const MAX_CLIENTS: usize = 65_536;
 /// Directional entries of the flow table of each family, by default; settable at the first start.
 pub const DEFAULT_FLOWS: usize = 262_144;
 
@@ -273,6 +276,13 @@ pub struct Config {
     pub route_generation: u32,
     /// Ports to translate to.
     pub pool: Pool,
+    /// [`Config::RATED`].
+    pub flags: u32,
+}
+
+impl Config {
+    /// Flag: some published port limits how fast a client may open flows to it.
+    pub const RATED: u32 = 1;
 }
 
 /// Key of `SOCKET_PEERS`: a socket of the host, and what it really talks to.
@@ -361,7 +371,10 @@ mod pod {
         AllowedKey, AnyAddress, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount,
         Published, PublishedKey, TrustedKey, Uplink,
     };
-    use crate::{Flow, FlowKey, V4, V6};
+    use crate::{
+        Flow, FlowKey, V4, V6,
+        rate::{Bucket, ClientKey},
+    };
     use aya::Pod;
 
     macro_rules! pod {
@@ -389,5 +402,5 @@ mod pod {
         TrustedKey,
         Uplink
     );
-    pod!(FlowKey<V4>, FlowKey<V6>, Flow<V4>, Flow<V6>);
+    pod!(FlowKey<V4>, FlowKey<V6>, Flow<V4>, Flow<V6>, ClientKey, Bucket);
 }

@@ -14,6 +14,7 @@ pub mod drop_reason;
 pub mod flow;
 pub mod layout;
 pub mod port;
+pub mod rate;
 pub mod tcp;
 pub mod timeout;
 pub mod tuple;

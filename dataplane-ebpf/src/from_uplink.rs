@@ -19,6 +19,7 @@ use crate::{
     embryo, flow,
     make::{self, Make, work},
     maps::{self, Maps},
+    rate,
     skb::Skb,
 };
 

@@ -22,13 +22,16 @@ mod host;
 mod make;
 mod maps;
 mod neighbor;
+mod rate;
 mod rewrite;
 mod route;
+mod shield;
 mod skb;
 mod socket;
 mod to_bridge;
 mod to_container;
 mod to_uplink;
+mod xdp;
 
 /// Nothing here panics: the verifier refuses a program in which this loop can be reached.
 #[panic_handler]

@@ -13,10 +13,11 @@ use dataplane_common::{
     address::AnyAddress,
     decision::World,
     layout::{
-        AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, MAX_ALLOWED,
+        AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, MAX_ALLOWED, MAX_CLIENTS,
         MAX_ENDPOINTS, MAX_INTERFACES, MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PORTS, MAX_PUBLISHED, MAX_SOCKET_PEERS,
         MAX_UPLINKS, Neighbor, Network, PortCount, Published, PublishedKey, SocketPeer, SocketPeerKey, Uplink,
     },
+    rate::{Bucket, ClientKey},
     wire::{Be16, IpHeader, Packet},
 };
 
@@ -82,6 +83,10 @@ pub static UPLINKS: HashMap<u32, Uplink, MAX_UPLINKS> = HashMap::new();
 /// What the agent tells all programs.
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
+
+/// How fast clients open flows to ports that limit it.
+#[btf_map]
+pub static CLIENTS: LruHashMap<ClientKey, Bucket, MAX_CLIENTS> = LruHashMap::new();
 
 /// Dropped packets by endpoint and reason.
 #[btf_map]

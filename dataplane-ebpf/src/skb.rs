@@ -95,13 +95,7 @@ impl Frame for Skb<'_> {
 
     #[inline(always)]
     fn read<T: Header>(&self, at: usize) -> Option<T> {
-        let start = self.0.data() + at;
-        if start + size_of::<T>() > self.0.data_end() {
-            return None;
-        }
-        // SAFETY: the verifier saw the comparison above, and every bit pattern is a valid `Header`. The network header lies
-        // at a multiple of four (the kernel's NET_IP_ALIGN), which is what lets whole words be read at once.
-        Some(unsafe { *(start as *const T) })
+        read(self.0.data(), self.0.data_end(), at)
     }
 
     /// By a helper: at a position that is known at run time only, a direct read is hard to prove for the verifier.
@@ -111,4 +105,16 @@ impl Frame for Skb<'_> {
         // SAFETY: the memory is as large as is said, and any bytes are a valid `Header`; a helper that fails fills it with zeroes.
         unsafe { if self.load_to(at, header.as_mut_ptr()) { Some(header.assume_init()) } else { None } }
     }
+}
+
+/// The header at `at` of a packet whose directly readable bytes lie from `data` to `end`.
+#[inline(always)]
+pub fn read<T: Header>(data: usize, end: usize, at: usize) -> Option<T> {
+    let start = data + at;
+    if start + size_of::<T>() > end {
+        return None;
+    }
+    // SAFETY: the verifier saw the comparison above, and every bit pattern is a valid `Header`. The network header lies
+    // at a multiple of four (the kernel's NET_IP_ALIGN), which is what lets whole words be read at once.
+    Some(unsafe { *(start as *const T) })
 }

@@ -9,7 +9,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use spandrel::kernel::dataplane::{
-    Dataplane, EndpointConfig, NetworkConfig, Options, PortConfig, PortEntry, ProgramRun, RunContext, UplinkConfig,
+    Dataplane, Device, EndpointConfig, NetworkConfig, Options, PortConfig, PortEntry, ProgramRun, RunContext,
+    UplinkConfig,
 };
 use spandrel::kernel::{mount, sysctl};
 
@@ -87,7 +88,15 @@ impl Host {
         self.dataplane.set_local_addresses(&local.into_iter().flatten().collect())?;
         let ifindex = Interface::Uplink.index()?;
         let name = Interface::Uplink.name();
-        self.dataplane.set_uplinks(&[UplinkConfig { name, ifindex, ipv4: Some(v4), ipv6: Some(v6), mtu: 1500 }])?;
+        let device = Device::Virtual;
+        self.dataplane.set_uplinks(&[UplinkConfig {
+            name,
+            ifindex,
+            ipv4: Some(v4),
+            ipv6: Some(v6),
+            mtu: 1500,
+            device,
+        }])?;
         Ok(())
     }
 

@@ -10,9 +10,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::state::Agent;
-use crate::kernel::dataplane::UplinkConfig;
+use crate::kernel::dataplane::{Device, UplinkConfig};
 use crate::kernel::sysctl;
-use crate::kernel::uplink::HostView;
+use crate::kernel::uplink::{HostView, LinkType};
 use crate::model::{Error, Result};
 
 /// The host's list of resolvers.
@@ -102,6 +102,11 @@ impl Agent {
                 ipv4: uplink.ipv4,
                 ipv6: uplink.ipv6,
                 mtu: uplink.mtu,
+                device: match uplink.link_type {
+                    LinkType::Ip => Device::Raw,
+                    LinkType::Ethernet if uplink.hardware => Device::Hardware,
+                    LinkType::Ethernet => Device::Virtual,
+                },
             })
             .collect();
         self.dataplane.set_local_addresses(&self.host.local_addresses)?;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
-use super::args::agent::{Agent, Attach, LogLevel};
+use super::args::agent::{Agent, Attach, LogLevel, Xdp};
 use super::error::Error;
-use crate::kernel::dataplane::{self, AttachMode, LogLevel as BpfLevel};
+use crate::kernel::dataplane::{self, AttachMode, LogLevel as BpfLevel, XdpMode};
 use crate::{agent, api, model};
 
 /// Threads for clients' requests and for what the kernel tells us; packets never need one.
@@ -32,6 +32,7 @@ pub(super) fn run(command: Agent) -> Outcome {
             max_flows: command.max_flows,
             log_level: bpf_level(command.bpf_log_level),
             attach: attach_mode(command.attach),
+            xdp: xdp_mode(command.xdp),
         },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -78,5 +79,14 @@ fn attach_mode(attach: Attach) -> AttachMode {
         Attach::Auto => AttachMode::Auto,
         Attach::Tcx => AttachMode::Tcx,
         Attach::Clsact => AttachMode::Clsact,
+    }
+}
+
+fn xdp_mode(xdp: Xdp) -> XdpMode {
+    match xdp {
+        Xdp::Auto => XdpMode::Auto,
+        Xdp::Native => XdpMode::Native,
+        Xdp::Generic => XdpMode::Generic,
+        Xdp::Off => XdpMode::Off,
     }
 }

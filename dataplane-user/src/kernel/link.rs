@@ -48,6 +48,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Whether it carries packets: it is up, has a carrier, and the kernel has acted on that.
     pub(super) running: bool,
+    /// What kind of bus its device is on (`pci`, `usb`, `virtio`); empty where the kernel has made it up.
+    pub(super) bus: String,
     /// What stands before the IP header of its packets.
     pub(super) layer: LinkLayerType,
     /// Of a veth: number of the other end, in the other end's namespace.
@@ -210,6 +212,7 @@ impl Link {
             up: message.header.flags.contains(LinkFlags::Up),
             master: None,
             running: message.header.flags.contains(LinkFlags::Running),
+            bus: String::new(),
             layer: message.header.link_layer_type,
             peer: None,
             peer_netns: None,
@@ -224,6 +227,7 @@ impl Link {
                 LinkAttribute::Address(address) => link.mac = address.as_slice().try_into().ok(),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Controller(master) => link.master = Some(*master).filter(|index| *index != 0),
+                LinkAttribute::ParentDevBusName(bus) => link.bus.clone_from(bus),
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(*id),
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.take_info(info)),

@@ -30,6 +30,9 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// How long to wait before looking again after a look failed.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// The buses on which hypervisors (KVM, Hyper-V, Xen) offer interfaces to their machines.
+const HYPERVISORS: [&str; 3] = ["virtio", "vmbus", "xen"];
+
 /// The kinds of change that can alter a [`HostView`].
 const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Link,
@@ -66,6 +69,8 @@ pub struct UplinkInfo {
     pub mtu: u32,
     /// What its packets begin with.
     pub link_type: LinkType,
+    /// Whether there is a device behind it, and one that is not made by a hypervisor.
+    pub hardware: bool,
 }
 
 /// What the packets of an interface begin with.
@@ -248,7 +253,8 @@ fn uplink(link: &Link, addresses: &[Address], routes: &[Route]) -> UplinkInfo {
         }
     }
     let link_type = if link.layer == LinkLayerType::Ether { LinkType::Ethernet } else { LinkType::Ip };
-    UplinkInfo { name: link.name.clone(), ifindex: link.ifindex, ipv4, ipv6, mtu: link.mtu, link_type }
+    let hardware = !link.bus.is_empty() && !HYPERVISORS.contains(&link.bus.as_str());
+    UplinkInfo { name: link.name.clone(), ifindex: link.ifindex, ipv4, ipv6, mtu: link.mtu, link_type, hardware }
 }
 
 /// Whether new connections to elsewhere may use the address. For IPv4 the bit of "temporary" means "secondary".

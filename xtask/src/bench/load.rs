@@ -59,8 +59,8 @@ pub(super) enum Load {
 /// The CPUs of the two ends where they have one each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cpus {
-    client: usize,
-    server: usize,
+    pub(super) client: usize,
+    pub(super) server: usize,
 }
 
 /// One end of a load.

@@ -7,6 +7,7 @@ mod containers;
 mod load;
 mod packets;
 mod peers;
+mod shield;
 mod statistics;
 mod table;
 
@@ -53,7 +54,11 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     json: bool,
 
-    /// Measure between containers of this binary instead of building one
+    /// The nft program to measure against, with the folders of its libraries; for this program itself
+    #[arg(long, value_name = "PATH", hide = true, num_args = 1..)]
+    nft: Vec<PathBuf>,
+
+    /// Measure this binary instead of building one
     #[arg(long, value_name = "PATH")]
     spandrel: Option<PathBuf>,
 }
@@ -64,6 +69,8 @@ enum Part {
     Containers,
     /// Nanoseconds per packet in each program
     Packets,
+    /// Packets dropped in a second with the shield and without, and by nftables; and what the shield costs the others
+    Shield,
 }
 
 /// What was measured; this is what `--json` prints.
@@ -71,6 +78,7 @@ enum Part {
 struct Report {
     containers: Vec<containers::Series>,
     packets: Vec<packets::Times>,
+    shield: Vec<shield::Samples>,
 }
 
 /// Measures what the options name and prints it.
@@ -78,10 +86,7 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let mut report = Report::default();
     if wanted(Part::Containers) {
-        let spandrel = match &args.spandrel {
-            Some(path) => path.canonicalize().with_context(|| format!("there is no {}", path.display()))?,
-            None => build::spandrel(workspace, build::Profile::default())?,
-        };
+        let spandrel = spandrel_to_measure(workspace, args)?;
         say("Measuring", "throughput between two containers");
         report.containers = containers(args, &spandrel)?;
         if !args.json {
@@ -98,10 +103,33 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
             println!("{}", packets::report(&report.packets));
         }
     }
+    if wanted(Part::Shield) {
+        let spandrel = spandrel_to_measure(workspace, args)?;
+        say("Measuring", "the shield");
+        report.shield = shield(args, &spandrel)?;
+        if !args.json {
+            println!("{}", shield::report(&report.shield));
+        }
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     }
     Ok(())
+}
+
+/// The binary that the options name, or a new one.
+fn spandrel_to_measure(workspace: &Workspace, args: &BenchArgs) -> Result<PathBuf> {
+    match &args.spandrel {
+        Some(path) => path.canonicalize().with_context(|| format!("there is no {}", path.display())),
+        None => build::spandrel(workspace, build::Profile::default()),
+    }
+}
+
+/// Measures the shield, which takes root like the above.
+fn shield(args: &BenchArgs, spandrel: &Path) -> Result<Vec<shield::Samples>> {
+    let (program, libraries) = args.nft.split_first().context("no nft")?;
+    let nft = shield::Nft { program: program.clone(), libraries: libraries.to_vec() };
+    shield::measure(spandrel, &nft, args)
 }
 
 /// Measures between containers, which takes root: who is not calls this program once more.

@@ -47,6 +47,22 @@ pub(in crate::cli) struct Agent {
     /// How the programs are attached to interfaces
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(in crate::cli) attach: Attach,
+    /// Where the shield runs, which drops spoofed, unsolicited and flooding packets before the stack sees them
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(in crate::cli) xdp: Xdp,
+}
+
+/// Where the shield runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Xdp {
+    /// In the drivers of network cards.
+    Auto,
+    /// In the driver of every uplink.
+    Native,
+    /// In the kernel's stack, at every uplink.
+    Generic,
+    /// Nowhere.
+    Off,
 }
 
 /// How programs are attached to interfaces.

@@ -50,6 +50,13 @@ pub(super) struct Hook {
     direction: TcAttachType,
 }
 
+impl Hook {
+    /// Is this the program that runs there?
+    pub(super) fn is(&self, program: &str) -> bool {
+        self.program == program
+    }
+}
+
 /// Hooks of host-side veths. The catch-all comes first: a program that sends packets on must not run before it.
 pub(super) const VETH: [Hook; 2] = [
     Hook { program: "to_container", direction: TcAttachType::Egress },
@@ -92,12 +99,12 @@ impl Dataplane {
         Ok(())
     }
 
-    fn link_pin(&self, program: &str, interface: &str) -> PathBuf {
+    pub(super) fn link_pin(&self, program: &str, interface: &str) -> PathBuf {
         // A bpffs allows no dots in names, interfaces have no colons in theirs.
         self.links().join(format!("{program}@{}", interface.replace('.', ":")))
     }
 
-    fn links(&self) -> PathBuf {
+    pub(super) fn links(&self) -> PathBuf {
         self.root.join("links")
     }
 
@@ -194,7 +201,7 @@ impl Dataplane {
     }
 
     /// Program, interface and pin of every link at an interface.
-    fn pinned_links(&self) -> Result<Vec<(String, String, PathBuf)>, DataplaneError> {
+    pub(super) fn pinned_links(&self) -> Result<Vec<(String, String, PathBuf)>, DataplaneError> {
         let links = self.links();
         let names = entries(&links)?;
         Ok(names
@@ -244,7 +251,7 @@ impl Dataplane {
 /// Gives a pinned link the new program. False: there is no such link, or what it was attached to has gone.
 ///
 /// aya updates TC links only, and lends out no link's descriptor.
-fn update_pinned(pin: &Path, program: &ProgramFd) -> Result<bool, DataplaneError> {
+pub(super) fn update_pinned(pin: &Path, program: &ProgramFd) -> Result<bool, DataplaneError> {
     let unusable = |error: io::Error| DataplaneError::Link { path: pin.to_path_buf(), reason: error.to_string() };
     let link = match sys::open_pin(pin) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -278,7 +285,7 @@ fn pin_link(link: FdLink, pin: &Path) -> Result<(), DataplaneError> {
 }
 
 /// Takes a pinned link off its hook and removes the pin. Absent is fine, and so is a hook whose interface has gone.
-fn remove_link(pin: &Path) -> Result<(), DataplaneError> {
+pub(super) fn remove_link(pin: &Path) -> Result<(), DataplaneError> {
     if let Ok(link) = sys::open_pin(pin) {
         let _ = sys::detach_link(link.as_fd());
     }

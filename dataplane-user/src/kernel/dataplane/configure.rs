@@ -52,8 +52,12 @@ impl Dataplane {
         let old = self.maps.config.get(&0, 0)?;
         let secret = if old.secret == [0; 2] { random_secret()? } else { old.secret };
         let (first, last) = ephemeral_ports()?;
-        let config =
-            Config { secret, route_generation: old.route_generation.wrapping_add(1), pool: Pool::around(first, last) };
+        let config = Config {
+            secret,
+            route_generation: old.route_generation.wrapping_add(1),
+            pool: Pool::around(first, last),
+            flags: old.flags,
+        };
         self.maps.config.set(0, config, 0)?;
         // The host's own flows are slot 0's.
         let host = Endpoint { quota: self.quota()?, ..NO_ENDPOINT };
@@ -212,13 +216,11 @@ impl Dataplane {
         for ifindex in known.into_iter().filter(|ifindex| !wanted.contains_key(ifindex)) {
             absent_is_fine(self.maps.uplinks.remove(&ifindex))?;
         }
-        let gone: Vec<String> = self
-            .uplinks
-            .iter()
-            .filter(|(index, _)| !wanted.contains_key(index))
-            .map(|(_, name)| name.clone())
-            .collect();
-        for name in gone.iter().filter(|name| !wanted.values().any(|wanted| wanted == *name)) {
+        // By name: an interface may have been renamed, also while no agent was there, and a program runs there only once.
+        let links = self.pinned_links()?;
+        let pinned = links.into_iter().filter(|(program, ..)| attach::UPLINK.iter().any(|hook| hook.is(program)));
+        let known: BTreeSet<String> = self.uplinks.values().cloned().chain(pinned.map(|(_, name, _)| name)).collect();
+        for name in known.iter().filter(|name| !wanted.values().any(|wanted| wanted == *name)) {
             result = result.and(self.detach(name, &attach::UPLINK));
         }
         for uplink in uplinks {
@@ -234,7 +236,7 @@ impl Dataplane {
         }
         self.uplinks = wanted;
         self.routes_changed()?;
-        result
+        result.and(self.set_shields(uplinks))
     }
 
     /// Tells which addresses are the host's own; gateways of networks are so anyway.

@@ -60,6 +60,14 @@ pub enum DataplaneError {
         /// Why.
         reason: String,
     },
+    /// The shield cannot run where it was asked to.
+    #[error("the shield cannot run on {interface} as --xdp wants it: {source}; `--xdp auto` leaves out what cannot be")]
+    Shield {
+        /// The uplink.
+        interface: String,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
     /// The host says something that cannot be understood, or nothing at all.
     #[error("{what}: {source}")]
     Host {

@@ -14,6 +14,7 @@ use dataplane_common::{
         AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount, Published,
         PublishedKey, SocketPeer, SocketPeerKey, Uplink,
     },
+    rate::{Bucket, ClientKey},
 };
 
 use super::error::DataplaneError;
@@ -65,6 +66,7 @@ const SHAPES: &[Shape] = &[
     shape::<u32, u32>("PORT_GENERATIONS", MapType::Array),
     shape::<u32, PortCount>("PORT_COUNTS", MapType::PerCpuArray),
     shape::<aya::maps::lpm_trie::Key<AllowedKey>, u32>("ALLOWED", MapType::LpmTrie),
+    shape::<ClientKey, Bucket>("CLIENTS", MapType::LruHash),
     shape::<SocketPeerKey, SocketPeer>("SOCKET_PEERS", MapType::LruHash),
     shape::<u32, Uplink>("UPLINKS", MapType::Hash),
     shape::<u32, Config>("CONFIG", MapType::Array),

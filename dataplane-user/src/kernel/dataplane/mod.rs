@@ -12,6 +12,7 @@ mod maps;
 mod programs;
 mod publish;
 mod run;
+mod shield;
 mod sys;
 
 use std::{
@@ -30,6 +31,7 @@ pub use error::DataplaneError;
 pub use garbage::GcReport;
 pub use programs::{Log, LogLevel, ProgramInfo};
 pub use run::{ProgramRun, RunContext};
+pub use shield::{Device, XdpMode};
 
 use maps::Maps;
 
@@ -42,11 +44,13 @@ pub struct Options {
     pub log_level: LogLevel,
     /// How programs are attached to interfaces.
     pub attach: AttachMode,
+    /// Where the shield runs.
+    pub xdp: XdpMode,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_flows: DEFAULT_MAX_FLOWS, log_level: LogLevel::Off, attach: AttachMode::Auto }
+        Self { max_flows: DEFAULT_MAX_FLOWS, log_level: LogLevel::Off, attach: AttachMode::Auto, xdp: XdpMode::Auto }
     }
 }
 
@@ -141,6 +145,8 @@ pub struct UplinkConfig {
     pub ipv6: Option<Ipv6Addr>,
     /// Bytes.
     pub mtu: u32,
+    /// What kind of interface it is.
+    pub device: Device,
 }
 
 /// How many packets died of one reason at one endpoint.
@@ -177,6 +183,7 @@ pub struct Dataplane {
     bridges: BTreeMap<u16, String>,
     /// Interfaces on which our programs run as uplinks.
     uplinks: BTreeMap<u32, String>,
+    shields: shield::Shields,
 }
 
 impl Dataplane {
@@ -208,6 +215,7 @@ impl Dataplane {
             veths: BTreeMap::new(),
             bridges: BTreeMap::new(),
             uplinks: BTreeMap::new(),
+            shields: shield::Shields::new(options.xdp),
         };
         dataplane.configure()?;
         dataplane.replace_running_programs()?;

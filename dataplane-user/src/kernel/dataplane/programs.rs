@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
+    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp},
     util::KernelVersion,
 };
 use aya_log::EbpfLogger;
@@ -20,6 +20,8 @@ pub(super) const CLASSIFIERS: [&str; 7] =
     ["to_container", "to_bridge", "to_uplink", "from_container", "from_bridge", "from_uplink", COLLECT];
 /// The garbage collector.
 pub(super) const COLLECT: &str = "collect";
+/// The program that runs before an uplink's packets are skbs.
+pub(super) const SHIELD: &str = "shield";
 /// The programs on the root cgroup.
 pub(super) const SOCKET_PROGRAMS: [&str; 10] = [
     "connect4",
@@ -121,6 +123,9 @@ pub(super) fn load(root: &Path, options: &Options) -> Result<Ebpf, DataplaneErro
         program.load().map_err(|source| failed(name, source))?;
         pin(&root.join("programs").join(name), |path| program.pin(path))?;
     }
+    let program = shield(&mut ebpf)?;
+    program.load().map_err(|source| failed(SHIELD, source))?;
+    pin(&root.join("programs").join(SHIELD), |path| program.pin(path))?;
     for name in SOCKET_PROGRAMS {
         let program = socket_program(&mut ebpf, name)?;
         program.load().map_err(|source| failed(name, source))?;
@@ -169,6 +174,12 @@ pub(super) fn classifier<'a>(
 ) -> Result<&'a mut SchedClassifier, DataplaneError> {
     let program: Option<&mut Program> = ebpf.program_mut(name);
     program.and_then(|program| program.try_into().ok()).ok_or(DataplaneError::Missing(name))
+}
+
+/// [`SHIELD`].
+pub(super) fn shield(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
+    let program: Option<&mut Program> = ebpf.program_mut(SHIELD);
+    program.and_then(|program| program.try_into().ok()).ok_or(DataplaneError::Missing(SHIELD))
 }
 
 /// One of [`SOCKET_PROGRAMS`].

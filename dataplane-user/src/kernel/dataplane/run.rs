@@ -23,7 +23,7 @@ pub struct RunContext {
 /// What a program did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProgramRun {
-    /// The TC action it returned.
+    /// The action it returned, of its kind of program.
     pub verdict: i32,
     /// The frame afterwards.
     pub frame: Vec<u8>,
@@ -71,6 +71,25 @@ impl Dataplane {
                 ..TestRunOptions::new()
             })
             .map_err(|source| DataplaneError::Program { program, action: "run".into(), source })?;
+        out.truncate(result.data_size_out as usize);
+        Ok(ProgramRun { verdict: result.return_value.cast_signed(), frame: out, duration: result.duration })
+    }
+
+    /// Runs the shield on `frame`, `repeat` times, as if it had come in through an interface.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not take the frame.
+    pub fn run_shield(&mut self, frame: &[u8], repeat: u32) -> Result<ProgramRun, DataplaneError> {
+        let mut out = vec![0; frame.len()];
+        let result = programs::shield(&mut self.ebpf)?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                repeat: repeat.max(1),
+                ..TestRunOptions::new()
+            })
+            .map_err(|source| DataplaneError::Program { program: programs::SHIELD, action: "run".into(), source })?;
         out.truncate(result.data_size_out as usize);
         Ok(ProgramRun { verdict: result.return_value.cast_signed(), frame: out, duration: result.duration })
     }

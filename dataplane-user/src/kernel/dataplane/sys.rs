@@ -12,15 +12,24 @@ use std::{
 
 /// `BPF_MAP_DELETE_ELEM` of `linux/bpf.h`.
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+/// `BPF_OBJ_PIN`.
+const BPF_OBJ_PIN: libc::c_int = 6;
 /// `BPF_OBJ_GET`.
 const BPF_OBJ_GET: libc::c_int = 7;
+/// `BPF_LINK_CREATE`.
+const BPF_LINK_CREATE: libc::c_int = 28;
 /// `BPF_LINK_UPDATE`.
 const BPF_LINK_UPDATE: libc::c_int = 29;
-/// `SO_NETNS_COOKIE` of `asm-generic/socket.h`.
-const SO_NETNS_COOKIE: libc::c_int = 71;
-
 /// `BPF_LINK_DETACH`.
 const BPF_LINK_DETACH: libc::c_int = 34;
+/// The attach type `BPF_XDP`.
+const BPF_XDP: u32 = 37;
+/// `XDP_FLAGS_SKB_MODE` of `linux/if_link.h`.
+pub(super) const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+/// `XDP_FLAGS_DRV_MODE`.
+pub(super) const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+/// `SO_NETNS_COOKIE` of `asm-generic/socket.h`.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// The part of `union bpf_attr` that map element commands use.
 #[repr(C)]
@@ -39,6 +48,15 @@ struct LinkUpdate {
     new_program_fd: u32,
     flags: u32,
     old_program_fd: u32,
+}
+
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` uses for a link at an interface.
+#[repr(C)]
+struct LinkCreate {
+    program_fd: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
 }
 
 /// The part of `union bpf_attr` that pin commands use.
@@ -60,8 +78,15 @@ pub(super) fn delete_inner_map(outer: BorrowedFd<'_>, index: u32) -> io::Result<
     };
     match bpf(BPF_MAP_DELETE_ELEM, &attributes) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        other => other,
+        other => other.map(drop),
     }
+}
+
+/// Makes an XDP program run at an interface, in the mode of an `XDP_FLAGS_…_MODE`. aya would try another way where the kernel finds
+/// the request invalid, and take over no link of that kind.
+pub(super) fn create_xdp_link(program: BorrowedFd<'_>, ifindex: u32, mode: u32) -> io::Result<OwnedFd> {
+    let attributes = LinkCreate { program_fd: program.as_raw_fd() as u32, ifindex, attach_type: BPF_XDP, flags: mode };
+    bpf_fd(BPF_LINK_CREATE, &attributes)
 }
 
 /// Gives a link another program, atomically.
@@ -75,31 +100,38 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
             old_program_fd: 0,
         },
     )
+    .map(drop)
 }
 
 /// Takes a link off its hook at once; closing the last descriptor does so some time later.
 pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
-    bpf(BPF_LINK_DETACH, &(link.as_raw_fd() as u32))
+    bpf(BPF_LINK_DETACH, &(link.as_raw_fd() as u32)).map(drop)
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<()> {
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<i64> {
     // SAFETY: `attributes` is a prefix of `union bpf_attr` of the given size; the kernel takes missing fields as zero. What
     // its fields point to outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The same for a command that makes a descriptor.
+fn bpf_fd<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attributes)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Pins what a descriptor stands for at `path`.
+pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    bpf(BPF_OBJ_PIN, &Object { path: path.as_ptr().addr() as u64, fd: fd.as_raw_fd() as u32, flags: 0 }).map(drop)
 }
 
 /// Opens what is pinned at `path`.
 pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = Object { path: path.as_ptr().addr() as u64, fd: 0, flags: 0 };
-    // SAFETY: `attributes` is a prefix of `union bpf_attr` of the given size, and the path outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const attributes, size_of::<Object>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    bpf_fd(BPF_OBJ_GET, &Object { path: path.as_ptr().addr() as u64, fd: 0, flags: 0 })
 }
 
 /// The cookie of the calling thread's network namespace: what `bpf_get_netns_cookie` returns there.

@@ -368,7 +368,7 @@ fn without_an_uplink_nothing_goes_out() {
             let frame = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame();
             bench.dies(A, &frame, DropReason::NoUplink);
         }
-        let uplink = UplinkConfig { name: "up0".into(), ifindex: bench.uplink, ipv4: None, ipv6: None, mtu: 1500 };
+        let uplink = UplinkConfig { ipv4: None, ipv6: None, ..bench.uplink() };
         bench.dataplane.set_uplinks(&[uplink]).unwrap();
         for family in FAMILIES {
             let frame = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame();

@@ -9,6 +9,7 @@ mod flows;
 mod neighbors;
 mod packets;
 mod publishing;
+mod shield;
 mod stack;
 
 use std::{future::Future, path::PathBuf};
@@ -144,16 +145,20 @@ impl Bench {
             let config = self.endpoint(slot);
             self.dataplane.set_endpoint(&config).unwrap();
         }
-        let uplink = UplinkConfig {
+        let local = ["192.0.2.1", "2001:db8::1", "127.0.0.1", "::1"].map(|address| address.parse().unwrap());
+        self.dataplane.set_local_addresses(&local.into()).unwrap();
+        self.dataplane.set_uplinks(&[self.uplink()]).unwrap();
+    }
+
+    fn uplink(&self) -> UplinkConfig {
+        UplinkConfig {
             name: "up0".into(),
             ifindex: self.uplink,
             ipv4: Some("192.0.2.1".parse().unwrap()),
             ipv6: Some("2001:db8::1".parse().unwrap()),
             mtu: 1500,
-        };
-        let local = ["192.0.2.1", "2001:db8::1", "127.0.0.1", "::1"].map(|address| address.parse().unwrap());
-        self.dataplane.set_local_addresses(&local.into()).unwrap();
-        self.dataplane.set_uplinks(&[uplink]).unwrap();
+            device: Device::Virtual,
+        }
     }
 
     fn network(&self, slot: u16) -> NetworkConfig {
@@ -260,7 +265,7 @@ fn every_program_loads_and_stays_within_its_budget() {
     const BUDGET: u32 = 200_000;
     Host::new().run(|bench| {
         let programs = bench.dataplane.programs();
-        assert_eq!(programs.len(), 17);
+        assert_eq!(programs.len(), 18);
         let verified: Vec<_> =
             programs.iter().map(|program| (program.verified_instructions.unwrap_or_default(), &program.name)).collect();
         println!("{verified:?}");

@@ -1,0 +1,29 @@
+//! The packet at hand in an XDP program, before the kernel has made an skb of it: a [`Frame`] over the bytes that may be read
+//! directly.
+
+use aya_ebpf::{helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use dataplane_common::wire::{Frame, Header};
+
+use crate::skb;
+
+/// A packet as the driver has it. The first page holds all the headers that we look at.
+pub struct Buffer<'a>(pub &'a XdpContext);
+
+/// Bytes of the packet, those in further pages included.
+#[inline(always)]
+pub fn len(ctx: &XdpContext) -> u32 {
+    // SAFETY: the context is valid for as long as the program runs.
+    (unsafe { bpf_xdp_get_buff_len(ctx.ctx) }) as u32
+}
+
+impl Frame for Buffer<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        len(self.0) as usize
+    }
+
+    #[inline(always)]
+    fn read<T: Header>(&self, at: usize) -> Option<T> {
+        skb::read(self.0.data(), self.0.data_end(), at)
+    }
+}
