@@ -102,6 +102,9 @@ impl Host {
 
     /// Sends a frame down a path.
     pub(crate) fn run(&mut self, path: &Path, frame: &[u8], repeat: u32) -> Result<ProgramRun> {
+        if path.program == Path::SHIELD {
+            return Ok(self.dataplane.run_shield(frame, repeat)?);
+        }
         let (ifindex, ingress_ifindex) = (path.at.index()?, path.from.index()?);
         let context = RunContext { ifindex, ingress_ifindex, repeat, ..RunContext::default() };
         Ok(self.dataplane.run_program(path.program, frame, &context)?)

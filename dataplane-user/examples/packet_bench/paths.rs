@@ -11,6 +11,10 @@ const NOTHING: i32 = 0;
 const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
 
+/// XDP actions of `linux/bpf.h`.
+const XDP_DROP: i32 = 1;
+const XDP_PASS: i32 = 2;
+
 /// The EtherType of LLDP, which none of the programs knows.
 const LLDP: u16 = 0x88cc;
 
@@ -52,11 +56,12 @@ const FROM_OPENER: Hook = ("from_container", Interface::Veth(Slot::Opener));
 const TO_SERVER: Hook = ("to_container", Interface::Veth(Slot::Server));
 const FROM_UPLINK: Hook = ("from_uplink", Interface::Uplink);
 const TO_UPLINK: Hook = ("to_uplink", Interface::Uplink);
+const SHIELD: Hook = (Path::SHIELD, Interface::Uplink);
 const FROM_BRIDGE: Hook = ("from_bridge", Interface::Bridge);
 const TO_BRIDGE: Hook = ("to_bridge", Interface::Bridge);
 
 /// All of them; the ones that open a flow come last. Flows that the others need are opened by [`FIRST`].
-pub(crate) const PATHS: [Path; 19] = [
+pub(crate) const PATHS: [Path; 25] = [
     Path::new(EMPTY, "nothing: the harness itself", lldp, NOTHING),
     Path::new(FROM_CLIENT, "to a container of its network", to_neighbor, REDIRECT),
     Path::new(FROM_SERVER, "same, sender publishes ports", from_publisher, REDIRECT),
@@ -67,6 +72,12 @@ pub(crate) const PATHS: [Path; 19] = [
     Path::new(FROM_UPLINK, "answer to a masqueraded flow", outbound_answer, REDIRECT),
     Path::new(FROM_UPLINK, "to a published port", published, REDIRECT),
     Path::new(FROM_UPLINK, "to the host itself", to_uplink_address, NEXT),
+    Path::new(FROM_UPLINK, "straight to a container: dropped", direct, SHOT),
+    Path::new(SHIELD, "no IP packet", lldp, XDP_PASS),
+    Path::new(SHIELD, "to the host itself", to_uplink_address, XDP_PASS),
+    Path::new(SHIELD, "to a container, with a flow", outbound_answer, XDP_PASS),
+    Path::new(SHIELD, "straight to a container: dropped", direct, XDP_DROP),
+    Path::new(SHIELD, "from a container's address: dropped", spoofed, XDP_DROP),
     Path::new(TO_UPLINK, "from the host itself", from_uplink_address, NEXT).from(Interface::Host),
     Path::new(TO_UPLINK, "routed by the stack: masqueraded", outbound, NEXT).from(Interface::Bridge),
     Path::new(TO_SERVER, "from the host", from_host, NEXT).from(Interface::Host),
@@ -85,6 +96,9 @@ pub(crate) const FIRST: [Path; 2] = [
 ];
 
 impl Path {
+    /// The program that is no TC program.
+    pub(crate) const SHIELD: &str = "shield";
+
     const fn new((program, at): Hook, name: &'static str, frame: fn(Family) -> Frame, verdict: i32) -> Self {
         Self { program, name, at, from: at, frame, verdict, once: false }
     }
@@ -151,6 +165,14 @@ fn published_answer(family: Family) -> Frame {
 
 fn opening_published(family: Family) -> Frame {
     Frame { syn: true, ..arriving((outside(family), OPENING), (container(family, Slot::Opener), HTTP)) }
+}
+
+fn direct(family: Family) -> Frame {
+    arriving((outside(family), CLIENT), (container(family, Slot::Opener), SSH))
+}
+
+fn spoofed(family: Family) -> Frame {
+    arriving((other_network(family), CLIENT), (uplink(family), SSH))
 }
 
 fn to_uplink_address(family: Family) -> Frame {

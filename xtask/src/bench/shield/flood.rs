@@ -22,9 +22,9 @@ const LIVE_FRAMES: u32 = 1 << 1;
 const REDIRECT: i32 = 23;
 
 /// Frames that are made and handed over at once.
-const BATCH: u32 = 64;
+const BATCH: u32 = 256;
 /// Frames in one system call.
-const CALL: u32 = 64 * BATCH;
+const CALL: u32 = 16 * BATCH;
 
 /// One instruction (RFC 9669 §3).
 #[repr(C)]

@@ -62,7 +62,11 @@ pub(super) fn measure(spandrel: &Path, nft: &Nft, args: &BenchArgs) -> Result<Ve
     for round in 0..args.rounds {
         for &index in &turn(&every, round) {
             progress.set_message(walls[index].means.name());
-            let toll = walls[index].flood(threads[index], cpus.client, period)?;
+            let toll = walls[index].flood(
+                threads[index],
+                if std::env::var("SAME").is_ok() { cpus.server } else { cpus.client },
+                period,
+            )?;
             all[index].dropped.push(toll.packets as f64 / toll.time.as_secs_f64());
             progress.inc(1);
         }

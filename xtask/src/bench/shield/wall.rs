@@ -123,7 +123,7 @@ impl<'n> Wall<'n> {
             _ => ("ip", "type filter hook prerouting priority raw".to_owned()),
         };
         let rules = format!(
-            "table {family} wall {{ chain wall {{ {chain}; ip saddr {NETWORK} drop; ip daddr {NETWORK} counter drop; }} }}"
+            "table {family} wall {{\nchain wall {{\n{chain};\nip saddr {NETWORK} drop\nip daddr {NETWORK} counter drop\n}}\n}}"
         );
         self.nft(&[&rules]).map(drop)
     }
