@@ -15,6 +15,10 @@ pub trait World<A> {
     fn is_local(&self, address: A) -> bool;
     /// The network whose subnet holds the address.
     fn network_of(&self, address: A) -> Option<Zone>;
+    /// What that network is.
+    fn network(&self, zone: Zone) -> Option<&Network>;
+    /// The slot of the endpoint that has the address in a network.
+    fn endpoint(&self, zone: Zone, address: A) -> Option<u32>;
     /// The port published on exactly this address.
     fn published(&self, address: A, port: Be16, protocol: Protocol) -> Option<Published>;
 }
@@ -26,7 +30,7 @@ pub enum Verdict {
     Stack,
     /// It dies.
     Drop(DropReason),
-    /// To a container through a published port.
+    /// To a container: through a published port, or straight to its address where its network lets everybody in.
     Publish(Published),
     /// To a published port, but it opens nothing: it may go on with what has only just been opened.
     Continue(Published),
@@ -90,6 +94,9 @@ pub fn from_container<A: IpHeader, W: World<A>>(
     }
     let internal = network.has(Network::INTERNAL);
     if world.is_local(destination) {
+        if network.has(Network::ISOLATED) {
+            return Verdict::Drop(DropReason::IsolatedNetwork);
+        }
         if internal {
             return if destination == gateway { Verdict::Stack } else { Verdict::Drop(DropReason::InternalNetwork) };
         }
@@ -100,8 +107,11 @@ pub fn from_container<A: IpHeader, W: World<A>>(
         }
         return Verdict::Stack;
     }
-    if world.network_of(destination).is_some() {
-        return Verdict::Drop(DropReason::OtherNetwork);
+    if let Some(other) = world.network_of(destination) {
+        return match direct(world, other, packet) {
+            Some(Verdict::Publish(port)) if !internal => Verdict::Publish(port),
+            _ => Verdict::Drop(DropReason::OtherNetwork),
+        };
     }
     if internal {
         return Verdict::Drop(DropReason::InternalNetwork);
@@ -125,18 +135,72 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> 
     if destination.is_loopback() || (A::IS_V6 && packet.source.is_link_local()) {
         return Verdict::Stack;
     }
-    if matches!(packet.kind, Kind::Tcp | Kind::Udp | Kind::Sctp)
+    if let Some(zone) = world.network_of(destination)
+        && !world.is_local(destination)
+    {
+        return match direct(world, zone, packet) {
+            Some(Verdict::Publish(_) | Verdict::Continue(_)) if is_ours(world, packet) => {
+                Verdict::Drop(DropReason::SpoofedOutside)
+            }
+            open => open.unwrap_or(Verdict::Drop(DropReason::DirectAccess)),
+        };
+    }
+    if has_ports(packet.kind)
         && let Some(port) = published(world, destination, packet.tuple.destination_port, packet.protocol)
     {
-        if world.network_of(packet.source).is_some() {
+        if is_ours(world, packet) {
             return Verdict::Drop(DropReason::SpoofedOutside);
         }
-        return if opens(packet) { Verdict::Publish(port) } else { Verdict::Continue(port) };
-    }
-    if world.network_of(destination).is_some() && !world.is_local(destination) {
-        return Verdict::Drop(DropReason::DirectAccess);
+        return publish(port, packet);
     }
     Verdict::Stack
+}
+
+/// A packet from elsewhere straight to an address of a network. `None`: it is closed to that.
+#[inline(always)]
+fn direct<A: IpHeader, W: World<A>>(world: &W, zone: Zone, packet: &Packet<A>) -> Option<Verdict> {
+    let (destination, port) = (packet.destination, packet.tuple.destination_port);
+    let network = world.network(zone)?;
+    let (open, routed) = (network.has_for::<A>(Network::OPEN), network.has_for::<A>(Network::ROUTED));
+    if network.has(Network::INTERNAL) || !(open || routed) {
+        return None;
+    }
+    // The stack brings it if it is about a flow.
+    if packet.kind == Kind::IcmpError {
+        return Some(Verdict::Stack);
+    }
+    if open || packet.kind == Kind::EchoRequest {
+        let (container, endpoint) = (destination.any(), world.endpoint(zone, destination)?);
+        return Some(publish(Published { container, endpoint, port, flags: 0, slot: 0, rate: 0 }, packet));
+    }
+    if has_ports(packet.kind) {
+        return Some(publish(world.published(destination, port, packet.protocol)?, packet));
+    }
+    None
+}
+
+/// A packet to a container that may be reached.
+#[inline(always)]
+fn publish<A: IpHeader>(port: Published, packet: &Packet<A>) -> Verdict {
+    if opens(packet) {
+        Verdict::Publish(port)
+    } else if has_ports(packet.kind) {
+        Verdict::Continue(port)
+    } else {
+        Verdict::Drop(refusal(packet.kind))
+    }
+}
+
+/// Does a packet from outside claim to come from a container?
+#[inline(always)]
+fn is_ours<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> bool {
+    world.network_of(packet.source).is_some()
+}
+
+/// Can a port of such packets be published?
+#[inline(always)]
+fn has_ports(kind: Kind) -> bool {
+    matches!(kind, Kind::Tcp | Kind::Udp | Kind::Sctp)
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! TC ingress of a network's bridge device: what goes up from the network to the host's stack.
 //!
 //! `from_container` has judged all that comes from our own ports. Here the isolation of networks is kept once more, for
-//! whatever else may have been plugged into the bridge.
+//! whatever else may have been plugged into the bridge; and from an isolated network nothing goes up at all.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use dataplane_common::{
     DropReason, V4, V6, Zone,
     decision::World,
+    layout::Network,
     wire::{
         Frame as _,
         ethernet::{self, Ethernet},
@@ -15,7 +16,9 @@ use dataplane_common::{
 
 use crate::{
     drops::{Dropped, NEXT, Outcome, finish},
-    maps::{self, Family, Maps},
+    flow,
+    make::Make,
+    maps::{self, Maps},
     skb::Skb,
 };
 
@@ -30,6 +33,9 @@ fn run(skb: &Skb<'_>) -> Outcome {
     let Some(interface) = maps::interface(skb.ifindex()) else {
         return Err(Dropped::at(0, DropReason::UnknownInterface));
     };
+    if flow::network(interface.network).is_some_and(|network| network.has(Network::ISOLATED)) {
+        return Err(Dropped::at(0, DropReason::IsolatedNetwork));
+    }
     let Some(header) = skb.read::<Ethernet>(0) else { return Err(Dropped::at(0, DropReason::Malformed)) };
     let verdict = match header.ethertype.get() {
         ethernet::IPV4 => packet::<V4>(skb, interface.network),
@@ -40,13 +46,15 @@ fn run(skb: &Skb<'_>) -> Outcome {
 }
 
 #[inline(always)]
-fn packet<A: Family>(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
-    let destination = maps::parse::<A>(skb)?.destination;
+fn packet<A: Make>(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
+    let packet = maps::parse::<A>(skb)?;
+    let destination = packet.destination;
     if destination.is_group() || Maps.is_local(destination) {
         return Ok(NEXT);
     }
     match Maps.network_of(destination) {
-        Some(other) if other != zone => Err(DropReason::OtherNetwork),
+        // What has a flow is on its way to a published port, and the stack is to say what is wrong with it.
+        Some(other) if other != zone && !flow::expects(packet, other) => Err(DropReason::OtherNetwork),
         _ => Ok(NEXT),
     }
 }

@@ -122,7 +122,7 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     // Once for a hit; a miss makes the flow and looks again.
     for _ in 0..2 {
         let mut entry = flow::find(packet, sender.endpoint.network);
-        if publishes && entry.is_none() {
+        if entry.is_none() && (publishes || sender.network.has_for::<A>(Network::OPEN | Network::ROUTED)) {
             entry = embryo::find(packet, sender.endpoint.network);
         }
         if let Some(entry) = entry {
@@ -130,6 +130,9 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
         }
         if near {
             return to_neighbor(sender, packet, skb);
+        }
+        if !is_for_host(skb, sender) {
+            return to_bridge(skb, sender);
         }
         if judge(skb, sender, packet)? == Judgement::ForStack {
             return Ok(NEXT);
@@ -176,8 +179,8 @@ unsafe extern "C" fn copy_to(_: *mut c_void, _: *const c_void, neighbor: *const 
 #[inline(always)]
 fn to_neighbor<A: Make>(sender: &Sender, packet: &Packet<A>, skb: &Skb<'_>) -> Result<i32, DropReason> {
     let Some(neighbor) = maps::neighbor(sender.endpoint.network, packet.destination.any()) else {
-        // Perhaps the gateway's link-local address, perhaps nobody: the bridge knows.
-        return Ok(NEXT);
+        // Perhaps the gateway's link-local address, perhaps a machine that was plugged in, perhaps nobody.
+        return to_bridge(skb, sender);
     };
     if !sender.network.has(Network::ICC) {
         return Err(DropReason::IccDisabled);
@@ -185,6 +188,20 @@ fn to_neighbor<A: Make>(sender: &Sender, packet: &Packet<A>, skb: &Skb<'_>) -> R
     rewrite::mark_as_ours(skb);
     // SAFETY: a plain helper call. The container has put the neighbour's MAC address into the frame, as ARP told it.
     Ok(unsafe { bpf_redirect_peer(neighbor.ifindex, 0) } as i32)
+}
+
+/// Is the frame for the host, and not for another station of the network?
+#[inline(always)]
+fn is_for_host(skb: &Skb<'_>, sender: &Sender) -> bool {
+    skb.read::<Ethernet>(0).is_some_and(|header| header.destination == sender.network.mac)
+}
+
+/// To whom the bridge knows: the host, or a machine that was plugged into it. It switches nothing from one port of ours to
+/// another, since they are isolated.
+#[inline(always)]
+fn to_bridge(skb: &Skb<'_>, sender: &Sender) -> Result<i32, DropReason> {
+    let open = sender.network.has(Network::ICC) || is_for_host(skb, sender);
+    if open { Ok(NEXT) } else { Err(DropReason::IccDisabled) }
 }
 
 /// What becomes of a packet without a flow.

@@ -21,7 +21,7 @@ use dataplane_common::{
     wire::{Be16, IpHeader, Packet},
 };
 
-use crate::skb::Skb;
+use crate::{flow, skb::Skb};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -360,6 +360,16 @@ impl<A: Address> World<A> for Maps {
     #[inline(always)]
     fn network_of(&self, address: A) -> Option<Zone> {
         SUBNETS.get(&Key::new(128, address.any())).map(|&slot| Zone(slot as u16))
+    }
+
+    #[inline(always)]
+    fn network(&self, zone: Zone) -> Option<&Network> {
+        flow::network(zone)
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, zone: Zone, address: A) -> Option<u32> {
+        neighbor(zone, address.any()).map(|neighbor| neighbor.endpoint)
     }
 
     #[inline(always)]

@@ -1,12 +1,13 @@
-//! TC egress of a network's bridge device: what the host's stack sends into the network, before it is switched to a port.
+//! TC egress of a network's bridge device: what the host's stack sends into the network, before it is switched to a port. Into
+//! an isolated network it sends nothing.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use dataplane_common::DropReason;
+use dataplane_common::{DropReason, layout::Network};
 
 use crate::{
     admit::admit,
     drops::{Dropped, Outcome, finish},
-    host, maps,
+    flow, host, maps,
     skb::Skb,
 };
 
@@ -24,5 +25,8 @@ fn run(skb: &Skb<'_>) -> Outcome {
     let Some(interface) = maps::interface(skb.ifindex()) else {
         return Err(Dropped::at(0, DropReason::UnknownInterface));
     };
+    if flow::network(interface.network).is_some_and(|network| network.has(Network::ISOLATED)) {
+        return Err(Dropped::at(0, DropReason::IsolatedNetwork));
+    }
     admit(skb, interface.network).map_err(|reason| Dropped::at(0, reason))
 }

@@ -1,15 +1,21 @@
 use super::*;
 use crate::{
-    V4,
+    V4, V6,
     address::{Address, AnyAddress},
     tcp::Flags,
     tuple::Tuple,
 };
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
-/// A host 192.0.2.1 with two networks, 10.0.1.0/24 (slot 1) and 10.0.2.0/24 (slot 2), and a few published ports.
+/// A host 192.0.2.1 and 2001:db8::1 with two networks, 10.0.1.0/24 and fd00:1::/64 (slot 1), 10.0.2.0/24 and fd00:2::/64 (slot 2), a
+/// few published ports, and one container on the second network: 10.0.2.2 and fd00:2::2.
 struct Host {
-    published: Vec<(Ipv4Addr, u16, Protocol)>,
+    published: Vec<(IpAddr, u16, Protocol)>,
+    second: Network,
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 fn v4(text: &str) -> V4 {
@@ -19,25 +25,41 @@ fn v4(text: &str) -> V4 {
 const PORT: Published =
     Published { container: AnyAddress([0; 4]), endpoint: 7, port: Be16::new(80), flags: 0, slot: 0, rate: 0 };
 
-impl World<V4> for Host {
-    fn is_local(&self, address: V4) -> bool {
-        ["192.0.2.1", "127.0.0.1", "10.0.1.1", "10.0.2.1"].map(v4).contains(&address)
+const CONTAINER: u32 = 9;
+
+impl<A: Address> World<A> for Host {
+    fn is_local(&self, address: A) -> bool {
+        let own = ["192.0.2.1", "127.0.0.1", "10.0.1.1", "10.0.2.1", "2001:db8::1", "::1", "fd00:1::1", "fd00:2::1"];
+        own.iter().any(|own| AnyAddress::from(ip(own)) == address.any())
     }
 
-    fn network_of(&self, address: V4) -> Option<Zone> {
-        let mask = v4("255.255.255.0");
-        [(v4("10.0.1.0"), Zone(1)), (v4("10.0.2.0"), Zone(2))]
-            .into_iter()
-            .find_map(|(prefix, zone)| address.is_in(prefix, mask).then_some(zone))
+    fn network_of(&self, address: A) -> Option<Zone> {
+        let [a, b, c, d] = address.any().0;
+        let subnet = if A::IS_V6 { [a, b, 0, 0] } else { [a, b, c, d & u32::from_ne_bytes([255, 255, 255, 0])] };
+        let subnets = [("10.0.1.0", 1), ("10.0.2.0", 2), ("fd00:1::", 1), ("fd00:2::", 2)];
+        subnets.into_iter().find_map(|(own, slot)| (AnyAddress::from(ip(own)).0 == subnet).then_some(Zone(slot)))
     }
 
-    fn published(&self, address: V4, port: Be16, protocol: Protocol) -> Option<Published> {
-        self.published.contains(&(address.into(), port.get(), protocol)).then_some(PORT)
+    fn network(&self, zone: Zone) -> Option<&Network> {
+        (zone == Zone(2)).then_some(&self.second)
+    }
+
+    fn endpoint(&self, zone: Zone, address: A) -> Option<u32> {
+        let own = ["10.0.2.2", "fd00:2::2"].map(|own| AnyAddress::from(ip(own)));
+        (zone == Zone(2) && own.contains(&address.any())).then_some(CONTAINER)
+    }
+
+    fn published(&self, address: A, port: Be16, protocol: Protocol) -> Option<Published> {
+        let is_it = |&(host, number, of): &(IpAddr, u16, Protocol)| {
+            AnyAddress::from(host) == address.any() && number == port.get() && of == protocol
+        };
+        self.published.iter().any(is_it).then_some(PORT)
     }
 }
 
 fn host() -> Host {
-    Host { published: vec![([0, 0, 0, 0].into(), 8080, Protocol::TCP), ([127, 0, 0, 1].into(), 9090, Protocol::TCP)] }
+    let published = vec![(ip("0.0.0.0"), 8080, Protocol::TCP), (ip("127.0.0.1"), 9090, Protocol::TCP)];
+    Host { published, second: network(Network::MASQUERADE) }
 }
 
 fn network(flags: u32) -> Network {
@@ -48,26 +70,25 @@ fn network(flags: u32) -> Network {
         mac: [2; 6],
         reserved: 0,
         v4_source: V4(0),
-        v6_source: crate::V6([0; 4]),
+        v6_source: V6([0; 4]),
         v4: v4("10.0.1.0"),
         v4_mask: v4("255.255.255.0"),
         v4_gateway: v4("10.0.1.1"),
-        v6: crate::V6([0; 4]),
-        v6_mask: crate::V6([u32::MAX; 4]),
-        v6_gateway: crate::V6([0; 4]),
+        v6: V6([0; 4]),
+        v6_mask: V6([u32::MAX; 4]),
+        v6_gateway: V6([0; 4]),
     }
 }
 
 fn packet(to: &str, port: u16, kind: Kind, flags: Flags) -> Packet<V4> {
+    to_address(v4("10.0.1.2"), v4(to), port, kind, flags)
+}
+
+fn to_address<A: IpHeader>(source: A, destination: A, port: u16, kind: Kind, flags: Flags) -> Packet<A> {
     Packet {
-        source: v4("10.0.1.2"),
-        destination: v4(to),
-        tuple: Tuple {
-            source: v4("10.0.1.2"),
-            destination: v4(to),
-            source_port: Be16::new(4000),
-            destination_port: Be16::new(port),
-        },
+        source,
+        destination,
+        tuple: Tuple { source, destination, source_port: Be16::new(4000), destination_port: Be16::new(port) },
         protocol: if kind == Kind::Tcp { Protocol::TCP } else { Protocol::UDP },
         kind,
         flags,
@@ -180,4 +201,96 @@ fn nothing_is_routed_to_martians_and_no_port_is_published_there() {
     for martian in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.9.9", "240.0.0.1"] {
         assert_eq!(container(0, &syn(martian, 8080)), Verdict::Drop(DropReason::Martian), "{martian}");
     }
+}
+
+/// What may come to a container's own address from another network and from outside, with the second network's flags and a
+/// port published on that address: the verdicts upon TCP to the published port, TCP to another one, and an echo request.
+fn direct_access<A: IpHeader>(second: u32, addresses: [&str; 4]) -> [[Verdict; 3]; 2] {
+    let [destination, container, gateway, outside] = addresses.map(|address| A::from_any(ip(address).into()));
+    let mut host = Host { second: network(second), ..host() };
+    host.published.push((ip(addresses[0]), 80, Protocol::TCP));
+    let first = network(Network::MASQUERADE);
+    let probe = |source, port, kind| to_address(source, destination, port, kind, Flags::SYN);
+    let probes = [(80, Kind::Tcp), (81, Kind::Tcp), (0, Kind::EchoRequest)];
+    [
+        probes.map(|(port, kind)| from_container(&host, &first, gateway, &probe(container, port, kind))),
+        probes.map(|(port, kind)| from_outside(&host, &probe(outside, port, kind))),
+    ]
+}
+
+/// Everything closed, for those reasons: from another network and from outside.
+const CLOSED: [[Verdict; 3]; 2] =
+    [[Verdict::Drop(DropReason::OtherNetwork); 3], [Verdict::Drop(DropReason::DirectAccess); 3]];
+
+fn straight_to(address: &str, port: u16) -> Verdict {
+    let container = ip(address).into();
+    Verdict::Publish(Published { container, endpoint: CONTAINER, port: Be16::new(port), flags: 0, slot: 0, rate: 0 })
+}
+
+#[test]
+fn gateway_modes_open_their_own_family_only() {
+    let v4 = |flags| direct_access::<V4>(flags, ["10.0.2.2", "10.0.1.2", "10.0.1.1", "198.51.100.7"]);
+    let v6 = |flags| direct_access::<V6>(flags, ["fd00:2::2", "fd00:1::2", "fd00:1::1", "2001:db8:7::7"]);
+    for flag in [Network::OPEN, Network::ROUTED, Network::MASQUERADE] {
+        let [for_v4, for_v6] = [false, true].map(|is_v6| Network::for_family(flag, is_v6));
+        let (open4, open6) = match flag {
+            Network::OPEN => (
+                [straight_to("10.0.2.2", 80), straight_to("10.0.2.2", 81), straight_to("10.0.2.2", 0)],
+                [straight_to("fd00:2::2", 80), straight_to("fd00:2::2", 81), straight_to("fd00:2::2", 0)],
+            ),
+            Network::ROUTED => {
+                let closed = Verdict::Drop(DropReason::OtherNetwork);
+                let port = Verdict::Publish(PORT);
+                ([port, closed, straight_to("10.0.2.2", 0)], [port, closed, straight_to("fd00:2::2", 0)])
+            }
+            _ => (CLOSED[0], CLOSED[0]),
+        };
+        let outside = |verdicts: [Verdict; 3]| {
+            verdicts.map(|verdict| match verdict {
+                Verdict::Drop(_) => Verdict::Drop(DropReason::DirectAccess),
+                open => open,
+            })
+        };
+        assert_eq!(v4(for_v4), [open4, outside(open4)], "{flag}");
+        assert_eq!(v6(for_v6), [open6, outside(open6)], "{flag}");
+        assert_eq!(v4(for_v6), CLOSED, "{flag}");
+        assert_eq!(v6(for_v4), CLOSED, "{flag}");
+        assert_eq!(v4(for_v4 | Network::INTERNAL), CLOSED, "{flag}, but internal");
+        assert_eq!(v6(for_v6 | Network::INTERNAL), CLOSED, "{flag}, but internal");
+    }
+}
+
+#[test]
+fn an_open_network_takes_only_what_may_open_a_flow_and_only_for_a_container() {
+    let host = Host { second: network(Network::OPEN), ..host() };
+    let probe = |to, kind, flags| from_outside(&host, &from_afar(packet(to, 80, kind, flags)));
+    assert_eq!(probe("10.0.2.2", Kind::Udp, Flags::default()), straight_to("10.0.2.2", 80), "the control");
+    let spoofed = packet("10.0.2.2", 80, Kind::Udp, Flags::default());
+    assert_eq!(from_outside(&host, &spoofed), Verdict::Drop(DropReason::SpoofedOutside));
+    let Verdict::Publish(port) = straight_to("10.0.2.2", 80) else { unreachable!() };
+    assert_eq!(probe("10.0.2.2", Kind::Tcp, Flags::ACK), Verdict::Continue(port));
+    assert_eq!(probe("10.0.2.2", Kind::EchoReply, Flags::default()), Verdict::Drop(DropReason::NoFlow));
+    assert_eq!(probe("10.0.2.2", Kind::IcmpError, Flags::default()), Verdict::Stack, "if it is about a flow");
+    assert_eq!(probe("10.0.2.3", Kind::Udp, Flags::default()), Verdict::Drop(DropReason::DirectAccess), "nobody's");
+    assert_eq!(probe("10.0.2.1", Kind::Udp, Flags::default()), Verdict::Stack, "the gateway is the host's own");
+}
+
+#[test]
+fn nobody_leaves_an_internal_network_for_an_open_one() {
+    let host = Host { second: network(Network::OPEN), ..host() };
+    let verdict = |flags| from_container(&host, &network(flags), v4("10.0.1.1"), &syn("10.0.2.2", 80));
+    assert_eq!(verdict(0), straight_to("10.0.2.2", 80), "the control");
+    assert_eq!(verdict(Network::INTERNAL), Verdict::Drop(DropReason::OtherNetwork));
+}
+
+#[test]
+fn an_isolated_network_has_no_host() {
+    let isolated = Network::INTERNAL | Network::ISOLATED;
+    // It has no gateway address either.
+    let verdict = |to| from_container(&host(), &network(isolated), V4::UNSPECIFIED, &syn(to, 22));
+    for host in ["10.0.1.1", "10.0.2.1", "192.0.2.1"] {
+        assert_eq!(verdict(host), Verdict::Drop(DropReason::IsolatedNetwork), "{host}");
+    }
+    assert_eq!(verdict("198.51.100.1"), Verdict::Drop(DropReason::InternalNetwork));
+    assert_eq!(verdict("10.0.2.2"), Verdict::Drop(DropReason::OtherNetwork));
 }

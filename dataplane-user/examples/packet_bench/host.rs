@@ -9,8 +9,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use spandrel::kernel::dataplane::{
-    Dataplane, Device, EndpointConfig, NetworkConfig, Options, PortConfig, PortEntry, ProgramRun, RunContext,
-    UplinkConfig,
+    Dataplane, Device, EndpointConfig, GatewayConfig, NetworkConfig, Options, PortConfig, PortEntry, ProgramRun,
+    RunContext, UplinkConfig,
 };
 use spandrel::kernel::{mount, sysctl};
 
@@ -164,6 +164,7 @@ async fn make_way_out(handle: &Handle, family: Family) -> Result<()> {
 
 fn network(slot: u16) -> Result<NetworkConfig> {
     let bridge = bridge_name(slot);
+    let nat = GatewayConfig { masquerade: true, ..GatewayConfig::default() };
     Ok(NetworkConfig {
         slot,
         bridge_ifindex: if_nametoindex(bridge.as_str())?,
@@ -172,8 +173,10 @@ fn network(slot: u16) -> Result<NetworkConfig> {
         subnets: vec![format!("10.{slot}.0.0/24").parse()?, format!("fd00:{slot}::/64").parse()?],
         gateways: vec![format!("10.{slot}.0.1").parse()?, format!("fd00:{slot}::1").parse()?],
         internal: false,
+        isolated: false,
         icc: true,
-        masquerade: true,
+        v4: nat,
+        v6: nat,
         mtu: 1500,
     })
 }

@@ -10,10 +10,10 @@ use super::error::Troubles;
 use super::handle::Created;
 use super::host;
 use super::state::Agent;
-use crate::ipam::{Surroundings, plan_subnets};
-use crate::kernel::dataplane::{EndpointConfig, NetworkConfig};
+use crate::ipam::{Surroundings, Wish, plan_subnets};
+use crate::kernel::dataplane::{EndpointConfig, GatewayConfig, NetworkConfig};
 use crate::kernel::{Bridge, BridgeSpec};
-use crate::model::{BridgeOptions, Driver, Error, Id, Network, NetworkCreate, Result, Scope, check_name};
+use crate::model::{BridgeOptions, Driver, Error, GatewayMode, Id, Network, NetworkCreate, Result, Scope, check_name};
 use crate::store::Change;
 
 /// The Linux bridge of the predefined network `bridge`.
@@ -83,8 +83,19 @@ impl Agent {
                 bridge_options.mtu
             )));
         }
+        let modes = [bridge_options.gateway_mode_ipv4, bridge_options.gateway_mode_ipv6];
+        if modes.contains(&GatewayMode::Isolated) && !request.internal {
+            return Err(Error::Invalid(
+                "gateway mode \"isolated\" can only be used for an internal network: give --internal as well".into(),
+            ));
+        }
         let surroundings = self.surroundings()?;
-        let plan = plan_subnets(&request.ipam, enable_ipv4, enable_ipv6, &surroundings, self.ula)?;
+        let wish = |v6, enabled| match enabled {
+            true => Wish::Subnet { gateway: bridge_options.needs_gateway(v6, request.internal) },
+            false => Wish::Nothing,
+        };
+        let (ipv4, ipv6) = (wish(false, enable_ipv4), wish(true, enable_ipv6));
+        let plan = plan_subnets(&request.ipam, ipv4, ipv6, &surroundings, self.ula)?;
         let id = Id::random();
         let bridge = bridge_options.bridge_name.clone().unwrap_or_else(|| format!("br-{}", id.short()));
         if let Some(other) = self.bridge_networks().find(|network| network.bridge == bridge) {
@@ -178,7 +189,7 @@ impl Agent {
             alias: self.paths.alias(),
             mtu: network.bridge_options.mtu,
             mac: None,
-            addresses: network.subnets.iter().map(|s| IpNet::new_assert(s.gateway, s.subnet.prefix_len())).collect(),
+            addresses: network.bridge_addresses().collect(),
         };
         let bridge = self.netlink.ensure_bridge(&spec).await?;
         let config = network_config(&network, &bridge);
@@ -294,11 +305,23 @@ fn network_config(network: &Network, bridge: &Bridge) -> NetworkConfig {
         bridge: network.bridge.clone(),
         bridge_ifindex: bridge.ifindex,
         subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
-        gateways: network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+        gateways: network.bridge_addresses().map(|address| address.addr()).collect(),
         internal: network.internal,
+        isolated: network.is_isolated(),
         icc: network.bridge_options.icc,
-        masquerade: network.bridge_options.masquerade,
+        v4: gateway_config(network, false),
+        v6: gateway_config(network, true),
         mtu: network.bridge_options.mtu,
         bridge_mac: bridge.mac,
+    }
+}
+
+fn gateway_config(network: &Network, v6: bool) -> GatewayConfig {
+    let mode = network.gateway_mode(v6);
+    let translates = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
+    GatewayConfig {
+        masquerade: translates && network.bridge_options.masquerade,
+        open: mode == GatewayMode::NatUnprotected,
+        routed: mode == GatewayMode::Routed,
     }
 }

@@ -47,7 +47,7 @@ fn subnet(subnet: &model::Subnet) -> IpamConfig {
     IpamConfig {
         subnet: subnet.subnet.to_string(),
         ip_range: text(subnet.ip_range),
-        gateway: subnet.gateway.to_string(),
+        gateway: text(subnet.gateway),
         auxiliary_addresses: subnet.aux.iter().map(|(name, address)| (name.clone(), address.to_string())).collect(),
     }
 }
@@ -379,7 +379,7 @@ mod tests {
                 subnets: vec![model::Subnet {
                     subnet: "10.0.0.0/24".parse().unwrap(),
                     ip_range: Some("10.0.0.128/25".parse().unwrap()),
-                    gateway: "10.0.0.1".parse().unwrap(),
+                    gateway: Some("10.0.0.1".parse().unwrap()),
                     aux: BTreeMap::from([("router".into(), "10.0.0.5".parse().unwrap())]),
                 }],
                 options: BTreeMap::from([("a".into(), "b".into())]),

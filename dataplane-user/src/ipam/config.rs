@@ -18,15 +18,27 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+/// What a network wants of an address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// No subnet.
+    Nothing,
+    /// A subnet.
+    Subnet {
+        /// With an address for a gateway in it, even if none is asked for by name.
+        gateway: bool,
+    },
+}
+
 /// Checks what was asked for and chooses the rest.
 pub fn plan_subnets(
     configs: &[IpamConfig],
-    ipv4: bool,
-    ipv6: bool,
+    ipv4: Wish,
+    ipv6: Wish,
     surroundings: &Surroundings,
     ula: Ipv6Net,
 ) -> Result<Plan> {
-    if !ipv4 && !ipv6 {
+    if [ipv4, ipv6] == [Wish::Nothing; 2] {
         return Err(Error::Invalid("IPv4 or IPv6 must be enabled".into()));
     }
     let mut plan = Plan { subnets: Vec::new(), warnings: Vec::new() };
@@ -38,7 +50,7 @@ pub fn plan_subnets(
         };
         let subnet = parse_net("subnet", text)?;
         let v6 = matches!(subnet, IpNet::V6(_));
-        if !(if v6 { ipv6 } else { ipv4 }) {
+        if (if v6 { ipv6 } else { ipv4 }) == Wish::Nothing {
             let family = if v6 { "IPv6" } else { "IPv4" };
             plan.warnings.push(format!("subnet {subnet} is not used because {family} is not enabled on this network"));
             continue;
@@ -54,22 +66,20 @@ pub fn plan_subnets(
         }
         wanted[usize::from(v6)] = Some((subnet, config));
     }
-    for (v6, enabled) in [(false, ipv4), (true, ipv6)] {
-        if !enabled {
-            continue;
-        }
+    for (v6, wish) in [(false, ipv4), (true, ipv6)] {
+        let Wish::Subnet { gateway } = wish else { continue };
         let (net, config) = match wanted[usize::from(v6)] {
             // An unspecified address asks for any free subnet of that size.
             Some((net, config)) if net.addr().is_unspecified() => {
                 (choose(v6, Some(net.prefix_len()), surroundings, ula)?, config)
             }
             Some((net, config)) => {
-                check_subnet(net, surroundings)?;
+                check_subnet(net, gateway, surroundings)?;
                 (net, config)
             }
             None => (choose(v6, None, surroundings, ula)?, &NO_WISHES),
         };
-        plan.subnets.push(subnet(net, config)?);
+        plan.subnets.push(subnet(net, config, gateway)?);
     }
     Ok(plan)
 }
@@ -116,9 +126,9 @@ fn parse_address(what: &str, text: &str, subnet: IpNet) -> Result<IpAddr> {
 }
 
 /// A subnet that was asked for by name: it must be fit for containers and nobody else's.
-fn check_subnet(net: IpNet, surroundings: &Surroundings) -> Result<()> {
+fn check_subnet(net: IpNet, gateway: bool, surroundings: &Surroundings) -> Result<()> {
     let invalid = |why: &str| Err(Error::Invalid(format!("invalid subnet {net}: {why}")));
-    if net.prefix_len() == net.max_prefix_len() {
+    if gateway && net.prefix_len() == net.max_prefix_len() {
         return invalid("its only address is needed for the gateway");
     }
     for (special, why) in [
@@ -163,7 +173,7 @@ fn choose(v6: bool, size: Option<u8>, surroundings: &Surroundings, ula: Ipv6Net)
 }
 
 /// Range, auxiliary addresses and gateway within a subnet that is settled.
-fn subnet(net: IpNet, config: &IpamConfig) -> Result<Subnet> {
+fn subnet(net: IpNet, config: &IpamConfig, needs_gateway: bool) -> Result<Subnet> {
     let ip_range = match config.ip_range.as_deref().filter(|text| !text.is_empty()) {
         None => None,
         Some(text) => {
@@ -194,8 +204,9 @@ fn subnet(net: IpNet, config: &IpamConfig) -> Result<Subnet> {
                     "invalid gateway {gateway}: it is also the auxiliary address {name}"
                 )));
             }
-            gateway
+            Some(gateway)
         }
+        None if !needs_gateway => None,
         None => {
             let (network, broadcast) = unusable(net);
             let taken: RangeSet =
@@ -203,7 +214,7 @@ fn subnet(net: IpNet, config: &IpamConfig) -> Result<Subnet> {
             let lowest = taken.lowest_absent(bits(net.network()), bits(net.broadcast())).ok_or_else(|| {
                 Error::Invalid(format!("invalid subnet {net}: the auxiliary addresses leave none for the gateway"))
             })?;
-            address(lowest, net)
+            Some(address(lowest, net))
         }
     };
     Ok(Subnet { subnet: net, ip_range, gateway, aux })
@@ -232,12 +243,13 @@ mod tests {
     }
 
     fn plan(configs: &[IpamConfig], ipv4: bool, ipv6: bool) -> Result<Plan> {
-        plan_subnets(configs, ipv4, ipv6, &surroundings(), ula_prefix([1, 2, 3, 4, 5]))
+        let wish = |enabled| if enabled { Wish::Subnet { gateway: true } } else { Wish::Nothing };
+        plan_subnets(configs, wish(ipv4), wish(ipv6), &surroundings(), ula_prefix([1, 2, 3, 4, 5]))
     }
 
     fn text(configs: &[IpamConfig], ipv4: bool, ipv6: bool) -> Vec<String> {
         let subnets = plan(configs, ipv4, ipv6).unwrap().subnets;
-        subnets.iter().map(|subnet| format!("{} {}", subnet.subnet, subnet.gateway)).collect()
+        subnets.iter().map(|subnet| format!("{} {}", subnet.subnet, subnet.gateway.unwrap())).collect()
     }
 
     #[test]
@@ -252,7 +264,7 @@ mod tests {
     fn asked_for() {
         let asked = [config("10.0.0.0/24", "10.0.0.128/25", "10.0.0.254", &[("nas", "10.0.0.2")])];
         let plan = plan(&asked, true, false).unwrap();
-        assert_eq!(plan.subnets[0].gateway.to_string(), "10.0.0.254");
+        assert_eq!(plan.subnets[0].gateway.unwrap().to_string(), "10.0.0.254");
         assert_eq!(plan.subnets[0].ip_range.unwrap().to_string(), "10.0.0.128/25");
         assert_eq!(plan.subnets[0].aux["nas"].to_string(), "10.0.0.2");
         // A subnet on a host route is the user's own decision; only our own choices avoid it.
@@ -264,6 +276,18 @@ mod tests {
         assert_eq!(text(&both, true, true), ["10.0.0.0/24 10.0.0.1", "fd00:9::/64 fd00:9::1"]);
         assert_eq!(text(&[config("0.0.0.0/24", "", "", &[])], true, false), ["172.18.0.0/24 172.18.0.1"]);
         assert_eq!(text(&[config("::/56", "", "", &[])], false, true), ["fd01:203:405::/56 fd01:203:405::1"]);
+    }
+
+    #[test]
+    fn a_gateway_is_only_set_aside_where_one_is_needed_or_asked_for() {
+        let gatewayless = |config| {
+            let wish = Wish::Subnet { gateway: false };
+            let plan = plan_subnets(&[config], wish, Wish::Nothing, &surroundings(), ula_prefix([0; 5]));
+            plan.unwrap().subnets[0].gateway.map(|gateway| gateway.to_string())
+        };
+        assert_eq!(gatewayless(config("10.0.0.0/31", "", "", &[])), None);
+        assert_eq!(gatewayless(config("10.0.0.0/32", "", "", &[])), None);
+        assert_eq!(gatewayless(config("10.0.0.0/24", "", "10.0.0.9", &[])), Some("10.0.0.9".into()));
     }
 
     #[test]
@@ -323,7 +347,8 @@ mod tests {
             networks: vec![],
             host: vec!["172.16.0.0/12".parse().unwrap(), "192.168.0.0/16".parse().unwrap()],
         };
-        let error = plan_subnets(&[], true, false, &full, ula_prefix([0; 5])).unwrap_err().to_string();
+        let ipv4 = Wish::Subnet { gateway: true };
+        let error = plan_subnets(&[], ipv4, Wish::Nothing, &full, ula_prefix([0; 5])).unwrap_err().to_string();
         assert!(error.starts_with("all predefined address pools have been fully subnetted: give a subnet"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use crate::model::{Endpoint, Error, Id, Network, Result, Subnet};
 
-pub use config::{Plan, plan_subnets};
+pub use config::{Plan, Wish, plan_subnets};
 pub use pool::{AddressPool, Refusal};
 pub use pools::{DEFAULT_POOLS, Pool, Surroundings, ula_prefix};
 pub use ranges::RangeSet;

@@ -52,7 +52,7 @@ impl AddressPool {
     /// A pool in which only the reserved addresses are taken.
     pub fn new(subnet: &Subnet) -> Self {
         let (network, broadcast) = unusable(subnet.subnet);
-        let reserved = [network, broadcast, Some(subnet.gateway)].into_iter().flatten();
+        let reserved = [network, broadcast, subnet.gateway].into_iter().flatten();
         let taken = reserved.chain(subnet.aux.values().copied()).map(bits).collect();
         AddressPool { subnet: subnet.clone(), taken }
     }
@@ -106,7 +106,7 @@ impl AddressPool {
             Some("the network address".into())
         } else if broadcast == Some(address) {
             Some("the broadcast address".into())
-        } else if self.subnet.gateway == address {
+        } else if self.subnet.gateway == Some(address) {
             Some("the gateway".into())
         } else {
             let (name, _) = self.subnet.aux.iter().find(|(_, aux)| **aux == address)?;
@@ -140,7 +140,7 @@ mod tests {
         AddressPool::new(&Subnet {
             subnet: subnet.parse().unwrap(),
             ip_range: range.map(|range| range.parse().unwrap()),
-            gateway: ip(gateway),
+            gateway: Some(ip(gateway)),
             aux: aux.iter().map(|(name, address)| (name.to_string(), ip(address))).collect(),
         })
     }
@@ -228,7 +228,7 @@ mod tests {
             let range = range
                 .map(|(offset, bits)| IpNet::new(at(offset), subnet.max_prefix_len() - bits.min(prefix)).unwrap().trunc());
             let aux: BTreeMap<_, _> = aux.iter().map(|offset| (offset.to_string(), at(*offset))).collect();
-            let mut pool = AddressPool::new(&Subnet { subnet, ip_range: range, gateway: at(gateway), aux: aux.clone() });
+            let mut pool = AddressPool::new(&Subnet { subnet, ip_range: range, gateway: Some(at(gateway)), aux: aux.clone() });
 
             let mut reserved: BTreeSet<_> = aux.values().copied().chain([at(gateway), subnet.network()]).collect();
             if !v6 {

@@ -56,8 +56,9 @@ pub struct Subnet {
     pub subnet: IpNet,
     /// Where dynamic addresses come from; the whole subnet if not given.
     pub ip_range: Option<IpNet>,
-    /// The bridge's own address in it.
-    pub gateway: IpAddr,
+    /// Where the containers' default routes lead: the bridge's own address in it, unless an option says that it has none.
+    /// Nothing where nobody needs a gateway.
+    pub gateway: Option<IpAddr>,
     /// Addresses that are never handed out, by name.
     pub aux: BTreeMap<String, IpAddr>,
 }
@@ -116,7 +117,7 @@ impl Network {
 
     /// The IPv4 gateway with its prefix, if there is one.
     pub fn gateway_v4(&self) -> Option<Ipv4Addr> {
-        match self.subnet_v4()?.gateway {
+        match self.subnet_v4()?.gateway? {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         }
@@ -124,15 +125,32 @@ impl Network {
 
     /// The IPv6 gateway, if there is one.
     pub fn gateway_v6(&self) -> Option<Ipv6Addr> {
-        match self.subnet_v6()?.gateway {
+        match self.subnet_v6()?.gateway? {
             IpAddr::V6(address) => Some(address),
             IpAddr::V4(_) => None,
         }
     }
 
     /// The way to and from outside over one address family.
-    pub fn gateway_mode(&self, _v6: bool) -> GatewayMode {
-        GatewayMode::Nat
+    pub fn gateway_mode(&self, v6: bool) -> GatewayMode {
+        if v6 { self.bridge_options.gateway_mode_ipv6 } else { self.bridge_options.gateway_mode_ipv4 }
+    }
+
+    /// The addresses that the bridge itself has, each with its prefix length.
+    pub fn bridge_addresses(&self) -> impl Iterator<Item = IpNet> {
+        let on_bridge = |subnet: &&Subnet| {
+            let v6 = subnet.subnet.addr().is_ipv6();
+            let inhibited = !v6 && self.bridge_options.inhibit_ipv4;
+            self.gateway_mode(v6) != GatewayMode::Isolated && !inhibited
+        };
+        let with_prefix = |subnet: &Subnet| Some(IpNet::new_assert(subnet.gateway?, subnet.subnet.prefix_len()));
+        self.subnets.iter().filter(on_bridge).filter_map(with_prefix)
+    }
+
+    /// Whether the host has no address on the network, so that neither reaches the other.
+    pub fn is_isolated(&self) -> bool {
+        let isolated = |subnet: &Subnet| self.gateway_mode(subnet.subnet.addr().is_ipv6()) == GatewayMode::Isolated;
+        !self.subnets.is_empty() && self.subnets.iter().all(isolated)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The bridge driver's options, under the names that Docker gives them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,13 +12,19 @@ use super::{Error, Result, check_interface_name};
 pub const DEFAULT_MTU: u32 = 1500;
 
 const PREFIX: &str = "com.docker.network.";
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 12] = [
     "com.docker.network.bridge.enable_icc",
     "com.docker.network.bridge.enable_ip_masquerade",
+    "com.docker.network.bridge.gateway_mode_ipv4",
+    "com.docker.network.bridge.gateway_mode_ipv6",
     "com.docker.network.bridge.host_binding_ipv4",
+    "com.docker.network.bridge.inhibit_ipv4",
     "com.docker.network.bridge.name",
+    "com.docker.network.bridge.trusted_host_interfaces",
     "com.docker.network.driver.mtu",
     "com.docker.network.container_iface_prefix",
+    "com.docker.network.host_ipv4",
+    "com.docker.network.host_ipv6",
 ];
 
 /// How a network's containers and the world beyond the host reach each other, over one address family.
@@ -35,13 +42,41 @@ pub enum GatewayMode {
     Isolated,
 }
 
+impl FromStr for GatewayMode {
+    type Err = ();
+
+    /// Reads the name that Docker gives it; nothing at all is the default.
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        match text {
+            "" | "nat" => Ok(GatewayMode::Nat),
+            "nat-unprotected" => Ok(GatewayMode::NatUnprotected),
+            "routed" => Ok(GatewayMode::Routed),
+            "isolated" => Ok(GatewayMode::Isolated),
+            _ => Err(()),
+        }
+    }
+}
+
 /// The driver options of a bridge network, parsed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BridgeOptions {
     /// Containers of the network reach each other.
     pub icc: bool,
-    /// Outgoing connections leave with the host's address.
+    /// Outgoing connections leave with the host's address, where the gateway mode translates at all.
     pub masquerade: bool,
+    /// The way to and from outside over IPv4.
+    pub gateway_mode_ipv4: GatewayMode,
+    /// The way to and from outside over IPv6.
+    pub gateway_mode_ipv6: GatewayMode,
+    /// The bridge has no IPv4 address; somebody else on it is the gateway.
+    pub inhibit_ipv4: bool,
+    /// Through these interfaces of the host published ports are also reached at the container's own address.
+    pub trusted_interfaces: Vec<String>,
+    /// Outgoing IPv4 connections leave with this address, instead of the uplink's.
+    pub host_ipv4: Option<Ipv4Addr>,
+    /// Outgoing IPv6 connections leave with this address, instead of the uplink's.
+    pub host_ipv6: Option<Ipv6Addr>,
     /// Host address of published ports that name none; `None` is every address of both families.
     pub host_binding: Option<IpAddr>,
     /// Name of the Linux bridge, if it was asked for.
@@ -57,6 +92,12 @@ impl Default for BridgeOptions {
         BridgeOptions {
             icc: true,
             masquerade: true,
+            gateway_mode_ipv4: GatewayMode::Nat,
+            gateway_mode_ipv6: GatewayMode::Nat,
+            inhibit_ipv4: false,
+            trusted_interfaces: Vec::new(),
+            host_ipv4: None,
+            host_ipv6: None,
             host_binding: None,
             bridge_name: None,
             mtu: DEFAULT_MTU,
@@ -66,6 +107,14 @@ impl Default for BridgeOptions {
 }
 
 impl BridgeOptions {
+    /// Whether somebody needs a gateway address in a network's subnet of one family: its bridge, or its containers' default
+    /// routes, which an internal network has not.
+    pub fn needs_gateway(&self, v6: bool, internal: bool) -> bool {
+        let mode = if v6 { self.gateway_mode_ipv6 } else { self.gateway_mode_ipv4 };
+        let inhibited = !v6 && self.inhibit_ipv4;
+        mode != GatewayMode::Isolated && !(inhibited && internal)
+    }
+
     /// Reads Docker's option names. Options outside `com.docker.network.` mean nothing to a bridge
     /// and are kept without effect, as Docker does; one inside that we do not know, or do not
     /// support with that value, is refused, because ignoring it could open what should be closed.
@@ -90,17 +139,14 @@ impl BridgeOptions {
                     check_interface_name(value).map_err(|why| invalid(key, value, &why))?;
                     parsed.interface_prefix = value.clone();
                 }
-                // Accepted where they say what we do anyway.
+                "bridge.gateway_mode_ipv4" => parsed.gateway_mode_ipv4 = gateway_mode(key, value)?,
+                "bridge.gateway_mode_ipv6" => parsed.gateway_mode_ipv6 = gateway_mode(key, value)?,
+                "bridge.inhibit_ipv4" => parsed.inhibit_ipv4 = boolean(key, value)?,
+                "bridge.trusted_host_interfaces" => parsed.trusted_interfaces = interfaces(key, value)?,
+                "host_ipv4" => parsed.host_ipv4 = address(key, value, "an IPv4")?,
+                "host_ipv6" => parsed.host_ipv6 = address(key, value, "an IPv6")?,
+                // Docker's own mark of its default network.
                 "bridge.default_bridge" => _ = boolean(key, value)?,
-                "bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6" if value == "nat" || value.is_empty() => {}
-                "bridge.inhibit_ipv4" if !boolean(key, value)? => {}
-                "bridge.trusted_host_interfaces" | "host_ipv4" | "host_ipv6" if value.is_empty() => {}
-                "bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6" => {
-                    return Err(invalid(key, value, "only the mode \"nat\" is supported"));
-                }
-                "bridge.inhibit_ipv4" | "bridge.trusted_host_interfaces" | "host_ipv4" | "host_ipv6" => {
-                    return Err(invalid(key, value, "this option is not supported"));
-                }
                 _ => {
                     let nearest = super::name::nearest(key, KNOWN.iter().copied());
                     let why = match nearest {
@@ -124,6 +170,37 @@ fn boolean(key: &str, value: &str) -> Result<bool> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(invalid(key, value, "it must be true or false")),
+    }
+}
+
+fn gateway_mode(key: &str, value: &str) -> Result<GatewayMode> {
+    value.parse().map_err(|()| invalid(key, value, "it must be nat, nat-unprotected, routed or isolated"))
+}
+
+/// Names of interfaces with colons between; they need not exist yet.
+fn interfaces(key: &str, value: &str) -> Result<Vec<String>> {
+    let names = value.split(':').filter(|name| !name.is_empty());
+    names
+        .map(|name| check_interface_name(name).map(|()| name.to_owned()).map_err(|why| invalid(key, value, &why)))
+        .collect()
+}
+
+/// An address to masquerade with. It need not be the host's yet.
+fn address<T: FromStr<Err: std::fmt::Debug> + Copy + Into<IpAddr>>(
+    key: &str,
+    value: &str,
+    what: &str,
+) -> Result<Option<T>> {
+    let usable = |address: &T| {
+        let address: IpAddr = (*address).into();
+        !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
+    };
+    match value {
+        "" => Ok(None),
+        _ => match value.parse::<T>().ok().filter(usable) {
+            Some(address) => Ok(Some(address)),
+            None => Err(invalid(key, value, &format!("it must be {what} address that the outside can answer to"))),
+        },
     }
 }
 
@@ -161,7 +238,12 @@ mod tests {
             ("com.docker.network.bridge.name", "br-test"),
             ("com.docker.network.driver.mtu", "1400"),
             ("com.docker.network.container_iface_prefix", "net"),
-            ("com.docker.network.bridge.gateway_mode_ipv4", "nat"),
+            ("com.docker.network.bridge.gateway_mode_ipv4", "nat-unprotected"),
+            ("com.docker.network.bridge.gateway_mode_ipv6", "routed"),
+            ("com.docker.network.bridge.inhibit_ipv4", "true"),
+            ("com.docker.network.bridge.trusted_host_interfaces", "eth1:wg0"),
+            ("com.docker.network.host_ipv4", "192.0.2.7"),
+            ("com.docker.network.host_ipv6", "2001:db8::7"),
             ("com.example.other", "kept"),
         ])
         .unwrap();
@@ -170,6 +252,12 @@ mod tests {
             BridgeOptions {
                 icc: false,
                 masquerade: false,
+                gateway_mode_ipv4: GatewayMode::NatUnprotected,
+                gateway_mode_ipv6: GatewayMode::Routed,
+                inhibit_ipv4: true,
+                trusted_interfaces: vec!["eth1".into(), "wg0".into()],
+                host_ipv4: Some("192.0.2.7".parse().unwrap()),
+                host_ipv6: Some("2001:db8::7".parse().unwrap()),
                 host_binding: Some("127.0.0.1".parse().unwrap()),
                 bridge_name: Some("br-test".into()),
                 mtu: 1400,
@@ -179,6 +267,20 @@ mod tests {
         let every = parse(&[("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0")]).unwrap();
         assert_eq!(every.host_binding, None);
         assert_eq!(parse(&[("com.docker.network.driver.mtu", "0")]).unwrap().mtu, 1500);
+        // What a script passes on empty is as good as not given.
+        for key in ["bridge.gateway_mode_ipv4", "bridge.trusted_host_interfaces", "host_ipv4", "host_ipv6"] {
+            assert_eq!(parse(&[(&format!("com.docker.network.{key}"), "")]).unwrap(), BridgeOptions::default());
+        }
+    }
+
+    #[test]
+    fn records_of_earlier_versions_lack_options() {
+        let old = serde_json::json!({
+            "icc": false, "masquerade": true, "host_binding": null, "bridge_name": null, "mtu": 1400,
+            "interface_prefix": "eth",
+        });
+        let options: BridgeOptions = serde_json::from_value(old).unwrap();
+        assert_eq!(options, BridgeOptions { icc: false, mtu: 1400, ..BridgeOptions::default() });
     }
 
     #[test]
@@ -191,10 +293,12 @@ mod tests {
             ("com.docker.network.driver.mtu", "many", "68 to 65535"),
             ("com.docker.network.driver.mtu", "67", "68 to 65535"),
             ("com.docker.network.bridge.host_binding_ipv4", "localhost", "IP address"),
-            ("com.docker.network.bridge.gateway_mode_ipv4", "routed", "only the mode \"nat\""),
-            ("com.docker.network.bridge.inhibit_ipv4", "true", "not supported"),
-            ("com.docker.network.bridge.trusted_host_interfaces", "eth1", "not supported"),
-            ("com.docker.network.host_ipv4", "192.0.2.1", "not supported"),
+            ("com.docker.network.bridge.gateway_mode_ipv4", "bridged", "nat, nat-unprotected, routed or isolated"),
+            ("com.docker.network.bridge.inhibit_ipv4", "maybe", "true or false"),
+            ("com.docker.network.bridge.trusted_host_interfaces", "eth1:far-too-long-a-name", "15"),
+            ("com.docker.network.host_ipv4", "2001:db8::1", "an IPv4 address"),
+            ("com.docker.network.host_ipv4", "127.0.0.1", "the outside can answer to"),
+            ("com.docker.network.host_ipv6", "192.0.2.1", "an IPv6 address"),
             ("com.docker.network.container_iface_prefix", "thirteenchars", "12"),
         ] {
             let error = parse(&[(key, value)]).unwrap_err().to_string();

@@ -16,7 +16,7 @@ use dataplane_common::{
 use ipnet::IpNet;
 
 use super::{
-    Dataplane, EndpointConfig, NetworkConfig, UplinkConfig, attach,
+    Dataplane, EndpointConfig, GatewayConfig, NetworkConfig, UplinkConfig, attach,
     error::DataplaneError,
     maps::{NO_PREALLOC, Neighbors},
     sys,
@@ -390,12 +390,18 @@ fn prefix(subnet: &IpNet) -> Key<AnyAddress> {
 
 fn network(config: &NetworkConfig) -> Network {
     let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    let of_family = |gateway: &GatewayConfig, v6: bool| {
+        flag(gateway.masquerade, Network::for_family(Network::MASQUERADE, v6))
+            | flag(gateway.open, Network::for_family(Network::OPEN, v6))
+            | flag(gateway.routed, Network::for_family(Network::ROUTED, v6))
+    };
     let mut network = Network {
         flags: Network::PRESENT
             | flag(config.icc, Network::ICC)
-            | flag(config.masquerade, Network::for_family(Network::MASQUERADE, false))
-            | flag(config.masquerade, Network::for_family(Network::MASQUERADE, true))
-            | flag(config.internal, Network::INTERNAL),
+            | of_family(&config.v4, false)
+            | of_family(&config.v6, true)
+            | flag(config.internal, Network::INTERNAL)
+            | flag(config.isolated, Network::ISOLATED),
         bridge: config.bridge_ifindex,
         mtu: config.mtu,
         mac: config.bridge_mac,

@@ -74,12 +74,27 @@ pub struct NetworkConfig {
     pub gateways: Vec<IpAddr>,
     /// Nothing goes out and nothing comes in.
     pub internal: bool,
+    /// Not even the host gets in.
+    pub isolated: bool,
     /// Containers may talk to each other.
     pub icc: bool,
-    /// Sources are translated on the way out.
-    pub masquerade: bool,
+    /// The way to and from outside over IPv4.
+    pub v4: GatewayConfig,
+    /// The way to and from outside over IPv6.
+    pub v6: GatewayConfig,
     /// Bytes.
     pub mtu: u32,
+}
+
+/// How the containers of a network and the outside reach each other over one address family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GatewayConfig {
+    /// Sources are translated on the way out.
+    pub masquerade: bool,
+    /// Every port of every container is reached at the container's own address.
+    pub open: bool,
+    /// Published ports and echoes are reached at the container's own address.
+    pub routed: bool,
 }
 
 /// A container's interface in a network.

@@ -380,7 +380,8 @@ fn without_an_uplink_nothing_goes_out() {
 #[test]
 fn row_15_without_masquerade_the_containers_own_address_leaves() {
     Host::new().run(|bench| {
-        let network = NetworkConfig { masquerade: false, ..bench.network(1) };
+        let none = GatewayConfig::default();
+        let network = NetworkConfig { v4: none, v6: none, ..bench.network(1) };
         let endpoints = [bench.endpoint(A), bench.endpoint(B)];
         bench.dataplane.set_network(&network, &endpoints).unwrap();
         for family in FAMILIES {

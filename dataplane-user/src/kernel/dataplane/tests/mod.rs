@@ -6,6 +6,7 @@
 mod attaching;
 mod containers;
 mod flows;
+mod modes;
 mod neighbors;
 mod packets;
 mod publishing;
@@ -171,8 +172,10 @@ impl Bench {
             subnets: vec![format!("10.{slot}.0.0/24").parse().unwrap(), format!("fd0{slot}::/64").parse().unwrap()],
             gateways: vec![family(format!("10.{slot}.0.1")), family(format!("fd0{slot}::1"))],
             internal: false,
+            isolated: false,
             icc: true,
-            masquerade: true,
+            v4: GatewayConfig { masquerade: true, ..GatewayConfig::default() },
+            v6: GatewayConfig { masquerade: true, ..GatewayConfig::default() },
             mtu: 1500,
         }
     }

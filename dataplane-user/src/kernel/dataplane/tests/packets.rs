@@ -52,6 +52,11 @@ impl Family {
         self.pick("192.0.2.1", "2001:db8::1")
     }
 
+    /// Everybody on the link.
+    pub(super) fn group(self) -> IpAddr {
+        self.pick("255.255.255.255", "ff02::1")
+    }
+
     /// Somebody outside.
     pub(super) fn outside(self) -> IpAddr {
         self.pick("198.51.100.7", "2001:db8:7::7")
@@ -91,12 +96,18 @@ const TEXT: &[u8] = b"spandrel carries the deck";
 impl Packet {
     /// From a container to its gateway's MAC address.
     pub(super) fn new(slot: u32, source: IpAddr, destination: IpAddr, payload: Payload) -> Self {
-        Self { macs: (super::mac(slot), super::bridge_mac(1)), source, destination, ttl: 64, payload }
+        let network = if slot == super::C { 2 } else { 1 };
+        Self { macs: (super::mac(slot), super::bridge_mac(network)), source, destination, ttl: 64, payload }
     }
 
     /// From somebody outside to the uplink.
     pub(super) fn outside(source: IpAddr, destination: IpAddr, payload: Payload) -> Self {
         Self { macs: ([2, 9, 9, 9, 9, 9], [2, 8, 8, 8, 8, 8]), source, destination, ttl: 60, payload }
+    }
+
+    /// As the host's stack sends it on to container A.
+    pub(super) fn routed(self) -> Self {
+        Self { macs: (super::bridge_mac(1), super::mac(super::A)), ..self }
     }
 
     pub(super) fn ttl(self, ttl: u8) -> Self {

@@ -20,7 +20,8 @@ fn row_11_what_the_host_forwards_is_let_in_only_with_a_flow() {
     Host::new().run(|bench| {
         let (bridge, veth, uplink) = (bench.bridges[1], bench.veths[A as usize], bench.uplink);
         for family in FAMILIES {
-            let stranger = Packet::outside(family.outside(), family.a(), Payload::Tcp(5000, 80, SYN)).frame();
+            let stranger = Packet::outside(family.outside(), family.a(), Payload::Tcp(5000, 80, SYN));
+            let stranger = stranger.routed().frame();
             assert_eq!(bench.at("to_bridge", &stranger, bridge, uplink).verdict, SHOT);
             assert_eq!(bench.at("to_container", &stranger, veth, uplink).verdict, SHOT);
             assert!(bench.drops(A, DropReason::DirectAccess) > 0, "{family:?}");
@@ -31,8 +32,71 @@ fn row_11_what_the_host_forwards_is_let_in_only_with_a_flow() {
             let run = bench.arrives(&syn.frame());
             assert_eq!(run.verdict, NEXT, "its time to live ends here: translated, and left to the stack");
             assert_eq!((read(&run.frame).destination, read(&run.frame).ttl), (family.a(), 1));
-            assert_eq!(bench.at("to_bridge", &run.frame, bridge, uplink).verdict, NEXT);
-            assert_eq!(bench.at("to_container", &run.frame, veth, uplink).verdict, NEXT);
+            let translated = read(&run.frame).routed().frame();
+            assert_eq!(bench.at("to_bridge", &translated, bridge, uplink).verdict, NEXT);
+            assert_eq!(bench.at("to_container", &translated, veth, uplink).verdict, NEXT);
+        }
+    });
+}
+
+/// Somebody whose interface was plugged into the bridge by hand is a neighbour like any other.
+#[test]
+fn row_1_holds_for_whatever_is_plugged_into_a_bridge() {
+    Host::new().run(|bench| {
+        let (veth, foreign) = (bench.veths[A as usize], bench.bridges[2]);
+        for family in FAMILIES {
+            let machine = Packet {
+                macs: ([2, 9, 9, 9, 9, 9], mac(A)),
+                ..Packet::outside(family.b(), family.a(), Payload::Udp(1, 2))
+            };
+            let elsewhere = Packet { source: family.outside(), ..machine };
+            for packet in [machine, elsewhere] {
+                let frame = packet.frame();
+                let run = bench.at("to_container", &frame, veth, foreign);
+                assert_eq!((run.verdict, run.frame), (NEXT, frame), "{family:?}");
+            }
+            // To it goes what has its Ethernet address, whatever address lies inside: it may be a router.
+            for to in [family.b(), family.outside(), family.c()] {
+                let to_machine =
+                    Packet { macs: (mac(A), [2, 9, 9, 9, 9, 9]), ..Packet::new(A, family.a(), to, Payload::Udp(1, 2)) };
+                if to == family.b() {
+                    bench.dataplane.remove_endpoint(B).unwrap();
+                }
+                let run = bench.sends(A, &to_machine.frame());
+                assert_eq!((run.verdict, run.frame), (NEXT, to_machine.frame()), "{to}");
+            }
+            let network = NetworkConfig { icc: false, ..bench.network(1) };
+            let endpoints = [bench.endpoint(A)];
+            bench.dataplane.set_network(&network, &endpoints).unwrap();
+            let before = bench.drops(A, DropReason::IccDisabled);
+            assert_eq!(bench.at("to_container", &machine.frame(), veth, foreign).verdict, SHOT);
+            assert_eq!(bench.drops(A, DropReason::IccDisabled), before + 1);
+            for to in [family.b(), family.outside()] {
+                let to_machine =
+                    Packet { macs: (mac(A), [2, 9, 9, 9, 9, 9]), ..Packet::new(A, family.a(), to, Payload::Udp(1, 2)) };
+                bench.dies(A, &to_machine.frame(), DropReason::IccDisabled);
+            }
+            bench.tell_all();
+        }
+    });
+}
+
+#[test]
+fn what_has_a_flow_to_another_network_goes_up_to_be_refused_by_the_stack() {
+    Host::new().run(|bench| {
+        let bridge = bench.bridges[2];
+        for family in FAMILIES {
+            bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
+            let last_hop = Packet::new(C, family.c(), family.host(), Payload::Tcp(5000, 8080, SYN)).ttl(1);
+            let run = bench.sends(C, &last_hop.frame());
+            assert_eq!(
+                (run.verdict, read(&run.frame).destination),
+                (NEXT, family.a()),
+                "translated, and left to the stack"
+            );
+            assert_eq!(bench.at("from_bridge", &run.frame, bridge, bridge).verdict, NEXT);
+            let stranger = Packet::new(C, family.c(), family.a(), Payload::Tcp(5001, 80, SYN)).ttl(1);
+            assert_eq!(bench.at("from_bridge", &stranger.frame(), bridge, bridge).verdict, SHOT);
         }
     });
 }

@@ -1,0 +1,180 @@
+//! Gateway modes: who reaches a container at its own address, and how it leaves.
+
+use super::{packets::*, *};
+
+/// The gateway configuration that masquerade needs.
+const NAT: GatewayConfig = GatewayConfig { masquerade: true, open: false, routed: false };
+const OPEN: GatewayConfig = GatewayConfig { masquerade: true, open: true, routed: false };
+const ROUTED: GatewayConfig = GatewayConfig { masquerade: false, open: false, routed: true };
+
+/// What may be asked of a container, and its answer: on a published port, on another one, by echo.
+const EXCHANGES: [(Payload, Payload); 4] = [
+    (Payload::Tcp(5000, 80, SYN), Payload::Tcp(80, 5000, SYN | ACK)),
+    (Payload::Tcp(5000, 81, SYN), Payload::Tcp(81, 5000, SYN | ACK)),
+    (Payload::Udp(5000, 53), Payload::Udp(53, 5000)),
+    (Payload::Echo(7, true), Payload::Echo(7, false)),
+];
+
+impl Bench {
+    /// Gives network 1 a gateway mode for one family; the other one's stays `nat`.
+    fn set_mode(&mut self, family: Family, mode: GatewayConfig) {
+        let (v4, v6) = if family == Family::V4 { (mode, NAT) } else { (NAT, mode) };
+        let network = NetworkConfig { v4, v6, ..self.network(1) };
+        let endpoints = [self.endpoint(A), self.endpoint(B)];
+        self.dataplane.set_network(&network, &endpoints).unwrap();
+    }
+
+    /// Back to what every test begins with; A's flows end.
+    fn reset(&mut self) {
+        self.dataplane.remove_endpoint(A).unwrap();
+        self.tell_all();
+    }
+
+    /// Publishes A's port 80 at A's own address, as a routed network does.
+    fn publish_direct(&mut self, family: Family) {
+        let port = PortConfig { host: family.a(), host_port: 80, ..Self::port(family, 80, 80) };
+        self.dataplane.publish(&[port]).unwrap();
+    }
+
+    /// Asserts that outside and a container of network 2 reach A, and that the answers go back, all by routing alone.
+    fn reached(&mut self, family: Family, (request, reply): (Payload, Payload)) {
+        let got = |run: &ProgramRun| {
+            assert_eq!(run.verdict, REDIRECT, "{family:?} {request:?}");
+            read(&run.frame)
+        };
+        let sent = Packet::outside(family.outside(), family.a(), request);
+        let seen = got(&self.arrives(&sent.frame()));
+        assert_eq!((seen.source, seen.destination, seen.ttl), (family.outside(), family.a(), 59));
+        assert_eq!((seen.payload, seen.macs), (request, (bridge_mac(1), mac(A))));
+        let back = got(&self.sends(A, &Packet::new(A, family.a(), family.outside(), reply).frame()));
+        assert_eq!((back.source, back.destination, back.payload, back.ttl), (family.a(), family.outside(), reply, 63));
+
+        let sent = Packet::new(C, family.c(), family.a(), request);
+        let seen = got(&self.sends(C, &sent.frame()));
+        assert_eq!((seen.source, seen.destination, seen.ttl), (family.c(), family.a(), 63));
+        assert_eq!((seen.payload, seen.macs), (request, (bridge_mac(1), mac(A))));
+        let back = got(&self.sends(A, &Packet::new(A, family.a(), family.c(), reply).frame()));
+        assert_eq!((back.source, back.destination, back.payload, back.ttl), (family.a(), family.c(), reply, 63));
+        assert_eq!(back.macs, (bridge_mac(2), mac(C)));
+    }
+
+    /// Asserts that neither outside nor a container of network 2 reaches A.
+    fn not_reached(&mut self, family: Family, request: Payload) {
+        let before = self.drops(0, DropReason::DirectAccess);
+        let sent = Packet::outside(family.outside(), family.a(), request);
+        assert_eq!(self.arrives(&sent.frame()).verdict, SHOT, "{family:?} {request:?}");
+        assert_eq!(self.drops(0, DropReason::DirectAccess), before + 1);
+        self.dies(C, &Packet::new(C, family.c(), family.a(), request).frame(), DropReason::OtherNetwork);
+    }
+}
+
+#[test]
+fn nat_unprotected_opens_every_port_of_its_family() {
+    Host::new().run(|bench| {
+        for (family, other) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
+            bench.set_mode(family, OPEN);
+            for exchange in EXCHANGES {
+                bench.reached(family, exchange);
+                bench.not_reached(other, exchange.0);
+            }
+            // Whatever else may come needs a flow that somebody opened.
+            let stray = Packet::outside(family.outside(), family.a(), Payload::Tcp(5001, 80, ACK));
+            assert_eq!(bench.arrives(&stray.frame()).verdict, SHOT);
+            let nobody = Packet::outside(family.outside(), family.b(), Payload::Udp(1, 2));
+            assert_eq!(bench.arrives(&nobody.frame()).verdict, REDIRECT, "the control");
+            bench.dataplane.remove_endpoint(B).unwrap();
+            let nobody = Packet::outside(family.outside(), family.b(), Payload::Udp(3, 4));
+            assert_eq!(bench.arrives(&nobody.frame()).verdict, SHOT);
+            bench.reset();
+            for (request, _) in EXCHANGES {
+                bench.not_reached(family, request);
+            }
+        }
+    });
+}
+
+#[test]
+fn nat_unprotected_masquerades_on_the_way_out() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            bench.set_mode(family, OPEN);
+            let out = bench.sends(A, &Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame());
+            assert_eq!((out.verdict, read(&out.frame).source), (REDIRECT, family.host()));
+        }
+    });
+}
+
+#[test]
+fn routed_opens_published_ports_and_echo() {
+    Host::new().run(|bench| {
+        for (family, other) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
+            bench.set_mode(family, ROUTED);
+            bench.publish_direct(family);
+            let [published, closed, udp, echo] = EXCHANGES;
+            bench.reached(family, published);
+            bench.reached(family, echo);
+            for (request, _) in [closed, udp] {
+                bench.not_reached(family, request);
+            }
+            for (request, _) in EXCHANGES {
+                bench.not_reached(other, request);
+            }
+            bench.reset();
+        }
+    });
+}
+
+#[test]
+fn routed_leaves_with_the_containers_own_address() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            bench.set_mode(family, ROUTED);
+            let out = bench.sends(A, &Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame());
+            assert_eq!((out.verdict, read(&out.frame).source), (REDIRECT, family.a()));
+            // It gets nowhere where the other network is closed.
+            let closed = Packet::new(A, family.a(), family.c(), Payload::Echo(7, true)).frame();
+            bench.dies(A, &closed, DropReason::OtherNetwork);
+        }
+    });
+}
+
+#[test]
+fn an_internal_network_is_closed_in_every_mode() {
+    Host::new().run(|bench| {
+        for mode in [OPEN, ROUTED] {
+            let network = NetworkConfig { internal: true, v4: mode, v6: mode, ..bench.network(1) };
+            let endpoints = [bench.endpoint(A), bench.endpoint(B)];
+            bench.dataplane.set_network(&network, &endpoints).unwrap();
+            for family in FAMILIES {
+                for (request, _) in EXCHANGES {
+                    bench.not_reached(family, request);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn an_isolated_network_and_the_host_do_not_reach_each_other() {
+    Host::new().run(|bench| {
+        let gateways = Vec::new();
+        let network = NetworkConfig { internal: true, isolated: true, gateways, ..bench.network(1) };
+        let endpoints = [bench.endpoint(A), bench.endpoint(B)];
+        bench.dataplane.set_network(&network, &endpoints).unwrap();
+        let bridge = bench.bridges[1];
+        for family in FAMILIES {
+            let probe = |to| Packet::new(A, family.a(), to, Payload::Udp(5000, 53)).frame();
+            bench.dies(A, &probe(family.host()), DropReason::IsolatedNetwork);
+            bench.dies(A, &probe(family.outside()), DropReason::InternalNetwork);
+            assert_eq!(bench.sends(A, &probe(family.b())).verdict, REDIRECT, "a neighbour is reached");
+            // What the bridge itself hears and says, broadcasts and link-local addresses included.
+            for to in [family.gateway(), family.host(), family.group()] {
+                let before = bench.drops(0, DropReason::IsolatedNetwork);
+                assert_eq!(bench.at("from_bridge", &probe(to), bridge, bridge).verdict, SHOT, "{to}");
+                let down = Packet::outside(family.host(), family.a(), Payload::Udp(1, 2)).routed();
+                assert_eq!(bench.at("to_bridge", &down.frame(), bridge, 0).verdict, SHOT);
+                assert_eq!(bench.drops(0, DropReason::IsolatedNetwork), before + 2);
+            }
+        }
+    });
+}
