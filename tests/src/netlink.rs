@@ -83,6 +83,15 @@ impl Net {
         });
     }
 
+    /// Plugs an interface into a bridge.
+    #[track_caller]
+    pub fn plug(&self, interface: &str, bridge: &str) {
+        let (index, bridge) = (self.link(interface).index, self.link(bridge).index);
+        self.netlink("plug a link into a bridge", async |handle| {
+            handle.link().set(LinkUnspec::new_with_index(index).controller(bridge).build()).execute().await
+        });
+    }
+
     /// Takes an interface away.
     #[track_caller]
     pub fn delete_link(&self, interface: &str) {
