@@ -19,6 +19,8 @@ pub trait World<A> {
     fn network(&self, zone: Zone) -> Option<&Network>;
     /// The slot of the endpoint that has the address in a network.
     fn endpoint(&self, zone: Zone, address: A) -> Option<u32>;
+    /// Do packets that come in through this interface reach published ports of the network's containers directly?
+    fn trusts(&self, zone: Zone, ifindex: u32) -> bool;
     /// The port published on exactly this address.
     fn published(&self, address: A, port: Be16, protocol: Protocol) -> Option<Published>;
 }
@@ -108,7 +110,7 @@ pub fn from_container<A: IpHeader, W: World<A>>(
         return Verdict::Stack;
     }
     if let Some(other) = world.network_of(destination) {
-        return match direct(world, other, packet) {
+        return match direct(world, other, network.bridge, packet) {
             Some(Verdict::Publish(port)) if !internal => Verdict::Publish(port),
             _ => Verdict::Drop(DropReason::OtherNetwork),
         };
@@ -123,12 +125,12 @@ pub fn from_container<A: IpHeader, W: World<A>>(
 /// comes back with its own source, not even from a router that returns it.
 #[inline(always)]
 pub fn is_spoofed<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> bool {
-    world.network_of(packet.tuple.source).is_some()
+    world.network_of(packet.source).is_some()
 }
 
-/// A packet from behind an uplink.
+/// A packet from behind an uplink, through which it came in.
 #[inline(always)]
-pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> Verdict {
+pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &Packet<A>) -> Verdict {
     let destination = packet.destination;
     // The stack drops what comes from outside to a loopback address; ports published there are for the host alone. And what
     // comes from a link-local address must not leave its link (RFC 4291 §2.5.6).
@@ -138,7 +140,7 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> 
     if let Some(zone) = world.network_of(destination)
         && !world.is_local(destination)
     {
-        return match direct(world, zone, packet) {
+        return match direct(world, zone, uplink, packet) {
             Some(Verdict::Publish(_) | Verdict::Continue(_)) if is_ours(world, packet) => {
                 Verdict::Drop(DropReason::SpoofedOutside)
             }
@@ -156,20 +158,21 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> 
     Verdict::Stack
 }
 
-/// A packet from elsewhere straight to an address of a network. `None`: it is closed to that.
+/// A packet from elsewhere, through the interface `input`, straight to an address of a network. `None`: it is closed to that.
 #[inline(always)]
-fn direct<A: IpHeader, W: World<A>>(world: &W, zone: Zone, packet: &Packet<A>) -> Option<Verdict> {
+fn direct<A: IpHeader, W: World<A>>(world: &W, zone: Zone, input: u32, packet: &Packet<A>) -> Option<Verdict> {
     let (destination, port) = (packet.destination, packet.tuple.destination_port);
     let network = world.network(zone)?;
     let (open, routed) = (network.has_for::<A>(Network::OPEN), network.has_for::<A>(Network::ROUTED));
-    if network.has(Network::INTERNAL) || !(open || routed) {
+    let trusted = network.has(Network::TRUSTS) && world.trusts(zone, input);
+    if network.has(Network::INTERNAL) || !(open || routed || trusted) {
         return None;
     }
     // The stack brings it if it is about a flow.
     if packet.kind == Kind::IcmpError {
         return Some(Verdict::Stack);
     }
-    if open || packet.kind == Kind::EchoRequest {
+    if open || (routed && packet.kind == Kind::EchoRequest) {
         let (container, endpoint) = (destination.any(), world.endpoint(zone, destination)?);
         return Some(publish(Published { container, endpoint, port, flags: 0, slot: 0, rate: 0 }, packet));
     }

@@ -52,7 +52,7 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
     for _ in 0..2 {
         let entry = match flow::find(packet, Zone::OUTSIDE) {
             Some(entry) => entry,
-            None => match judge(packet)? {
+            None => match judge(skb, packet)? {
                 Judgement::Follow(entry) => entry,
                 Judgement::Promote(entry) => match embryo::promote(skb, packet, entry) {
                     Ok(()) => continue,
@@ -96,8 +96,8 @@ enum Judgement<A> {
 
 /// A packet without a flow. A function of its own for its stack.
 #[inline(never)]
-fn judge<A: Make>(packet: &Packet<A>) -> Result<Judgement<A>, Dropped> {
-    let opens = match decision::from_outside(&Maps, packet) {
+fn judge<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<Judgement<A>, Dropped> {
+    let opens = match decision::from_outside(&Maps, skb.ifindex(), packet) {
         Verdict::Publish(published) => {
             remember::<A>(published);
             true

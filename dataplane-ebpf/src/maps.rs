@@ -15,7 +15,8 @@ use dataplane_common::{
     layout::{
         AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, MAX_ALLOWED, MAX_CLIENTS,
         MAX_ENDPOINTS, MAX_INTERFACES, MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PORTS, MAX_PUBLISHED, MAX_SOCKET_PEERS,
-        MAX_UPLINKS, Neighbor, Network, PortCount, Published, PublishedKey, SocketPeer, SocketPeerKey, Uplink,
+        MAX_TRUSTED, MAX_UPLINKS, Neighbor, Network, PortCount, Published, PublishedKey, SocketPeer, SocketPeerKey,
+        TrustedKey, Uplink,
     },
     rate::{Bucket, ClientKey},
     wire::{Be16, IpHeader, Packet},
@@ -75,6 +76,10 @@ pub static ALLOWED: LpmTrie<AllowedKey, u32, MAX_ALLOWED> = LpmTrie::new();
 /// Whom the host's own sockets believe to talk to, where they really talk to a container.
 #[btf_map]
 pub static SOCKET_PEERS: LruHashMap<SocketPeerKey, SocketPeer, MAX_SOCKET_PEERS> = LruHashMap::new();
+
+/// Through which interface is which network's container reached directly?
+#[btf_map]
+pub static TRUSTED: HashMap<TrustedKey, u32, MAX_TRUSTED, NO_PREALLOC> = HashMap::new();
 
 /// Uplinks by ifindex.
 #[btf_map]
@@ -370,6 +375,12 @@ impl<A: Address> World<A> for Maps {
     #[inline(always)]
     fn endpoint(&self, zone: Zone, address: A) -> Option<u32> {
         neighbor(zone, address.any()).map(|neighbor| neighbor.endpoint)
+    }
+
+    #[inline(always)]
+    fn trusts(&self, zone: Zone, ifindex: u32) -> bool {
+        // SAFETY: only the presence of the entry is looked at.
+        unsafe { TRUSTED.get(TrustedKey { ifindex, network: zone.0.into() }) }.is_some()
     }
 
     #[inline(always)]

@@ -19,14 +19,14 @@ pub fn to_bridge(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn run(skb: &Skb<'_>) -> Outcome {
-    if skb.ingress_ifindex() == 0 {
-        return host::explains(skb);
-    }
     let Some(interface) = maps::interface(skb.ifindex()) else {
         return Err(Dropped::at(0, DropReason::UnknownInterface));
     };
     if flow::network(interface.network).is_some_and(|network| network.has(Network::ISOLATED)) {
         return Err(Dropped::at(0, DropReason::IsolatedNetwork));
+    }
+    if skb.ingress_ifindex() == 0 {
+        return host::explains(skb);
     }
     admit(skb, interface.network).map_err(|reason| Dropped::at(0, reason))
 }

@@ -27,6 +27,10 @@ const PORT: Published =
 
 const CONTAINER: u32 = 9;
 
+/// Interfaces: an uplink, and one that the second network trusts.
+const UPLINK: u32 = 20;
+const TRUSTED: u32 = 21;
+
 impl<A: Address> World<A> for Host {
     fn is_local(&self, address: A) -> bool {
         let own = ["192.0.2.1", "127.0.0.1", "10.0.1.1", "10.0.2.1", "2001:db8::1", "::1", "fd00:1::1", "fd00:2::1"];
@@ -47,6 +51,10 @@ impl<A: Address> World<A> for Host {
     fn endpoint(&self, zone: Zone, address: A) -> Option<u32> {
         let own = ["10.0.2.2", "fd00:2::2"].map(|own| AnyAddress::from(ip(own)));
         (zone == Zone(2) && own.contains(&address.any())).then_some(CONTAINER)
+    }
+
+    fn trusts(&self, zone: Zone, ifindex: u32) -> bool {
+        zone == Zone(2) && ifindex == TRUSTED
     }
 
     fn published(&self, address: A, port: Be16, protocol: Protocol) -> Option<Published> {
@@ -147,22 +155,26 @@ fn row_8_every_loopback_address_is_the_host() {
 #[test]
 fn rows_9_11_and_12_outside_reaches_published_ports_only() {
     let world = host();
-    assert_eq!(from_outside(&world, &from_afar(syn("192.0.2.1", 8080))), Verdict::Publish(PORT));
-    assert_eq!(from_outside(&world, &from_afar(syn("192.0.2.1", 22))), Verdict::Stack);
-    assert_eq!(from_outside(&world, &from_afar(syn("10.0.2.2", 80))), Verdict::Drop(DropReason::DirectAccess));
-    assert_eq!(from_outside(&world, &from_afar(syn("198.51.100.1", 8080))), Verdict::Stack, "not for this host");
-    assert_eq!(from_outside(&world, &from_afar(syn("0.0.0.0", 8080))), Verdict::Stack, "nobody's address");
+    assert_eq!(from_outside(&world, UPLINK, &from_afar(syn("192.0.2.1", 8080))), Verdict::Publish(PORT));
+    assert_eq!(from_outside(&world, UPLINK, &from_afar(syn("192.0.2.1", 22))), Verdict::Stack);
+    assert_eq!(from_outside(&world, UPLINK, &from_afar(syn("10.0.2.2", 80))), Verdict::Drop(DropReason::DirectAccess));
     assert_eq!(
-        from_outside(&world, &packet("192.0.2.1", 8080, Kind::Tcp, Flags::SYN)),
+        from_outside(&world, UPLINK, &from_afar(syn("198.51.100.1", 8080))),
+        Verdict::Stack,
+        "not for this host"
+    );
+    assert_eq!(from_outside(&world, UPLINK, &from_afar(syn("0.0.0.0", 8080))), Verdict::Stack, "nobody's address");
+    assert_eq!(
+        from_outside(&world, UPLINK, &packet("192.0.2.1", 8080, Kind::Tcp, Flags::SYN)),
         Verdict::Drop(DropReason::SpoofedOutside)
     );
     assert_eq!(
-        from_outside(&world, &from_afar(syn("127.0.0.1", 9090))),
+        from_outside(&world, UPLINK, &from_afar(syn("127.0.0.1", 9090))),
         Verdict::Stack,
         "left to the stack, which drops it"
     );
     let stray = packet("192.0.2.1", 8080, Kind::Tcp, Flags::ACK);
-    assert_eq!(from_outside(&world, &from_afar(stray)), Verdict::Continue(PORT));
+    assert_eq!(from_outside(&world, UPLINK, &from_afar(stray)), Verdict::Continue(PORT));
 }
 
 #[test]
@@ -214,7 +226,7 @@ fn direct_access<A: IpHeader>(second: u32, addresses: [&str; 4]) -> [[Verdict; 3
     let probes = [(80, Kind::Tcp), (81, Kind::Tcp), (0, Kind::EchoRequest)];
     [
         probes.map(|(port, kind)| from_container(&host, &first, gateway, &probe(container, port, kind))),
-        probes.map(|(port, kind)| from_outside(&host, &probe(outside, port, kind))),
+        probes.map(|(port, kind)| from_outside(&host, UPLINK, &probe(outside, port, kind))),
     ]
 }
 
@@ -263,10 +275,10 @@ fn gateway_modes_open_their_own_family_only() {
 #[test]
 fn an_open_network_takes_only_what_may_open_a_flow_and_only_for_a_container() {
     let host = Host { second: network(Network::OPEN), ..host() };
-    let probe = |to, kind, flags| from_outside(&host, &from_afar(packet(to, 80, kind, flags)));
+    let probe = |to, kind, flags| from_outside(&host, UPLINK, &from_afar(packet(to, 80, kind, flags)));
     assert_eq!(probe("10.0.2.2", Kind::Udp, Flags::default()), straight_to("10.0.2.2", 80), "the control");
     let spoofed = packet("10.0.2.2", 80, Kind::Udp, Flags::default());
-    assert_eq!(from_outside(&host, &spoofed), Verdict::Drop(DropReason::SpoofedOutside));
+    assert_eq!(from_outside(&host, UPLINK, &spoofed), Verdict::Drop(DropReason::SpoofedOutside));
     let Verdict::Publish(port) = straight_to("10.0.2.2", 80) else { unreachable!() };
     assert_eq!(probe("10.0.2.2", Kind::Tcp, Flags::ACK), Verdict::Continue(port));
     assert_eq!(probe("10.0.2.2", Kind::EchoReply, Flags::default()), Verdict::Drop(DropReason::NoFlow));
@@ -293,4 +305,24 @@ fn an_isolated_network_has_no_host() {
     }
     assert_eq!(verdict("198.51.100.1"), Verdict::Drop(DropReason::InternalNetwork));
     assert_eq!(verdict("10.0.2.2"), Verdict::Drop(DropReason::OtherNetwork));
+}
+
+#[test]
+fn trusted_interfaces_lead_to_published_ports_only() {
+    let mut host = Host { second: network(Network::MASQUERADE | Network::TRUSTS), ..host() };
+    host.published.push((ip("10.0.2.2"), 80, Protocol::TCP));
+    let echo = packet("10.0.2.2", 0, Kind::EchoRequest, Flags::default());
+    let probes = [syn("10.0.2.2", 80), syn("10.0.2.2", 81), echo];
+    let through = |ifindex| probes.each_ref().map(|probe| from_outside(&host, ifindex, &from_afar(*probe)));
+    let closed = Verdict::Drop(DropReason::DirectAccess);
+    assert_eq!(through(TRUSTED), [Verdict::Publish(PORT), closed, closed]);
+    assert_eq!(through(UPLINK), [closed; 3]);
+    // Another network's bridge may be trusted as well.
+    let from = |bridge| {
+        let first = Network { bridge, ..network(Network::MASQUERADE) };
+        probes.each_ref().map(|probe| from_container(&host, &first, v4("10.0.1.1"), probe))
+    };
+    let closed = Verdict::Drop(DropReason::OtherNetwork);
+    assert_eq!(from(TRUSTED), [Verdict::Publish(PORT), closed, closed]);
+    assert_eq!(from(UPLINK), [closed; 3]);
 }

@@ -311,6 +311,7 @@ fn network_config(network: &Network, bridge: &Bridge) -> NetworkConfig {
         icc: network.bridge_options.icc,
         v4: gateway_config(network, false),
         v6: gateway_config(network, true),
+        trusted: network.bridge_options.trusted_interfaces.clone(),
         mtu: network.bridge_options.mtu,
         bridge_mac: bridge.mac,
     }

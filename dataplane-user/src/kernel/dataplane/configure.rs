@@ -10,7 +10,7 @@ use aya::maps::{MapError, lpm_trie::Key};
 use dataplane_common::{
     V4, V6, Zone,
     address::AnyAddress,
-    layout::{Config, Endpoint, Interface, MAX_ENDPOINTS, MAX_NETWORKS, Neighbor, Network, Uplink},
+    layout::{Config, Endpoint, Interface, MAX_ENDPOINTS, MAX_NETWORKS, Neighbor, Network, TrustedKey, Uplink},
     port::Pool,
 };
 use ipnet::IpNet;
@@ -106,7 +106,8 @@ impl Dataplane {
         self.maps.interfaces.insert(config.bridge_ifindex, interface, 0)?;
         self.attach(&config.bridge, &attach::BRIDGE)?;
         self.bridges.insert(config.slot, config.bridge.clone());
-        Ok(())
+        self.trusted.insert(config.slot, config.trusted.clone());
+        self.write_trusted()
     }
 
     /// Forgets a network; its map of neighbours goes in one step. The bridge may be gone already.
@@ -137,6 +138,8 @@ impl Dataplane {
             absent_is_fine(self.maps.interfaces.remove(&old.bridge))?;
         }
         self.gateways.remove(&slot);
+        self.trusted.remove(&slot);
+        self.write_trusted()?;
         self.write_local_addresses()
     }
 
@@ -235,6 +238,8 @@ impl Dataplane {
             }
         }
         self.uplinks = wanted;
+        // One of them may be a network's trusted interface, which did not exist before.
+        self.write_trusted()?;
         self.routes_changed()?;
         result.and(self.set_shields(uplinks))
     }
@@ -248,6 +253,23 @@ impl Dataplane {
         self.local = addresses.iter().map(|&address| key(address)).collect();
         self.write_local_addresses()?;
         self.routes_changed()
+    }
+
+    /// Tells which interfaces are trusted, as far as they exist now.
+    fn write_trusted(&mut self) -> Result<(), DataplaneError> {
+        let index = |name: &String| nix::net::if_::if_nametoindex(name.as_str()).ok();
+        let pairs = self.trusted.iter().flat_map(|(&network, names)| names.iter().map(move |name| (name, network)));
+        let wanted: BTreeSet<(u32, u32)> =
+            pairs.filter_map(|(name, network)| Some((index(name)?, network.into()))).collect();
+        let known: BTreeSet<(u32, u32)> =
+            self.maps.trusted.keys().filter_map(Result::ok).map(|key| (key.ifindex, key.network)).collect();
+        for &(ifindex, network) in wanted.difference(&known) {
+            self.maps.trusted.insert(TrustedKey { ifindex, network }, 1, 0)?;
+        }
+        for &(ifindex, network) in known.difference(&wanted) {
+            absent_is_fine(self.maps.trusted.remove(&TrustedKey { ifindex, network }))?;
+        }
+        Ok(())
     }
 
     fn write_local_addresses(&mut self) -> Result<(), DataplaneError> {
@@ -400,6 +422,7 @@ fn network(config: &NetworkConfig) -> Network {
             | flag(config.icc, Network::ICC)
             | of_family(&config.v4, false)
             | of_family(&config.v6, true)
+            | flag(!config.trusted.is_empty(), Network::TRUSTS)
             | flag(config.internal, Network::INTERNAL)
             | flag(config.isolated, Network::ISOLATED),
         bridge: config.bridge_ifindex,

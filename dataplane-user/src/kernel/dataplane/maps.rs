@@ -12,7 +12,7 @@ use dataplane_common::{
     address::AnyAddress,
     layout::{
         AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount, Published,
-        PublishedKey, SocketPeer, SocketPeerKey, Uplink,
+        PublishedKey, SocketPeer, SocketPeerKey, TrustedKey, Uplink,
     },
     rate::{Bucket, ClientKey},
 };
@@ -39,6 +39,7 @@ pub(super) struct Maps {
     pub(super) port_generations: Array<MapData, u32>,
     pub(super) port_counts: PerCpuArray<MapData, PortCount>,
     pub(super) allowed: LpmTrie<MapData, AllowedKey, u32>,
+    pub(super) trusted: HashMap<MapData, TrustedKey, u32>,
     pub(super) uplinks: HashMap<MapData, u32, Uplink>,
     pub(super) config: Array<MapData, Config>,
     pub(super) drops: PerCpuHashMap<MapData, DropKey, DropCount>,
@@ -68,6 +69,7 @@ const SHAPES: &[Shape] = &[
     shape::<aya::maps::lpm_trie::Key<AllowedKey>, u32>("ALLOWED", MapType::LpmTrie),
     shape::<ClientKey, Bucket>("CLIENTS", MapType::LruHash),
     shape::<SocketPeerKey, SocketPeer>("SOCKET_PEERS", MapType::LruHash),
+    shape::<TrustedKey, u32>("TRUSTED", MapType::Hash),
     shape::<u32, Uplink>("UPLINKS", MapType::Hash),
     shape::<u32, Config>("CONFIG", MapType::Array),
     shape::<DropKey, DropCount>("DROPS", MapType::PerCpuHash),
@@ -120,6 +122,7 @@ impl Maps {
             port_generations: take(ebpf, "PORT_GENERATIONS")?.try_into()?,
             port_counts: take(ebpf, "PORT_COUNTS")?.try_into()?,
             allowed: take(ebpf, "ALLOWED")?.try_into()?,
+            trusted: hash(ebpf, "TRUSTED")?,
             uplinks: hash(ebpf, "UPLINKS")?,
             config: take(ebpf, "CONFIG")?.try_into()?,
             drops: take(ebpf, "DROPS")?.try_into()?,

@@ -82,6 +82,8 @@ pub struct NetworkConfig {
     pub v4: GatewayConfig,
     /// The way to and from outside over IPv6.
     pub v6: GatewayConfig,
+    /// Names of interfaces through which published ports are also reached at the container's own address. They need not exist.
+    pub trusted: Vec<String>,
     /// Bytes.
     pub mtu: u32,
 }
@@ -196,6 +198,8 @@ pub struct Dataplane {
     veths: BTreeMap<u32, String>,
     /// Names of the bridges, by network.
     bridges: BTreeMap<u16, String>,
+    /// Names of the interfaces that each network trusts.
+    trusted: BTreeMap<u16, Vec<String>>,
     /// Interfaces on which our programs run as uplinks.
     uplinks: BTreeMap<u32, String>,
     shields: shield::Shields,
@@ -229,6 +233,7 @@ impl Dataplane {
             ports,
             veths: BTreeMap::new(),
             bridges: BTreeMap::new(),
+            trusted: BTreeMap::new(),
             uplinks: BTreeMap::new(),
             shields: shield::Shields::new(options.xdp),
         };

@@ -176,6 +176,7 @@ impl Bench {
             icc: true,
             v4: GatewayConfig { masquerade: true, ..GatewayConfig::default() },
             v6: GatewayConfig { masquerade: true, ..GatewayConfig::default() },
+            trusted: Vec::new(),
             mtu: 1500,
         }
     }

@@ -178,3 +178,35 @@ fn an_isolated_network_and_the_host_do_not_reach_each_other() {
         }
     });
 }
+
+#[test]
+fn trusted_interfaces_lead_to_published_ports() {
+    Host::new().run(|bench| {
+        let [published, closed, udp, echo] = EXCHANGES;
+        for family in FAMILIES {
+            for trusted in [vec!["up0".into(), bridge_name(2)], vec!["nowhere0".into()], vec![]] {
+                let open = trusted.contains(&bridge_name(2));
+                let network = NetworkConfig { trusted, ..bench.network(1) };
+                let endpoints = [bench.endpoint(A), bench.endpoint(B)];
+                bench.dataplane.set_network(&network, &endpoints).unwrap();
+                bench.publish_direct(family);
+                if open {
+                    bench.reached(family, published);
+                } else {
+                    bench.not_reached(family, published.0);
+                }
+                for (request, _) in [closed, udp, echo] {
+                    bench.not_reached(family, request);
+                }
+                bench.reset();
+            }
+        }
+        // Nothing is left of what a network trusted.
+        let network = NetworkConfig { trusted: vec!["up0".into()], ..bench.network(1) };
+        bench.dataplane.set_network(&network, &[]).unwrap();
+        let trusted = |bench: &Bench| bench.dataplane.maps.trusted.keys().filter_map(Result::ok).count();
+        assert_eq!(trusted(bench), 1);
+        bench.dataplane.remove_network(1).unwrap();
+        assert_eq!(trusted(bench), 0);
+    });
+}
