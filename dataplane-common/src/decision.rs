@@ -141,7 +141,7 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &P
         && !world.is_local(destination)
     {
         return match direct(world, zone, uplink, packet) {
-            Some(Verdict::Publish(_) | Verdict::Continue(_)) if is_ours(world, packet) => {
+            Some(Verdict::Publish(_) | Verdict::Continue(_)) if is_spoofed(world, packet) => {
                 Verdict::Drop(DropReason::SpoofedOutside)
             }
             open => open.unwrap_or(Verdict::Drop(DropReason::DirectAccess)),
@@ -150,7 +150,7 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &P
     if has_ports(packet.kind)
         && let Some(port) = published(world, destination, packet.tuple.destination_port, packet.protocol)
     {
-        if is_ours(world, packet) {
+        if is_spoofed(world, packet) {
             return Verdict::Drop(DropReason::SpoofedOutside);
         }
         return publish(port, packet);
@@ -192,12 +192,6 @@ fn publish<A: IpHeader>(port: Published, packet: &Packet<A>) -> Verdict {
     } else {
         Verdict::Drop(refusal(packet.kind))
     }
-}
-
-/// Does a packet from outside claim to come from a container?
-#[inline(always)]
-fn is_ours<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> bool {
-    world.network_of(packet.source).is_some()
 }
 
 /// Can a port of such packets be published?

@@ -15,6 +15,7 @@ use crate::{
     flow::{is_alive, progress_of, segment},
     make::{self, Make, Ports, Work, work},
     maps::config,
+    rate,
     skb::Skb,
 };
 
@@ -78,6 +79,9 @@ pub fn promote<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, original: *mut Flow<A
 #[inline(never)]
 pub fn plant<A: Make>(packet: &Packet<A>) -> Result<*mut Flow<A>, DropReason> {
     let work = work::<A>()?;
+    if !rate::take(packet.source, &work.published) {
+        return Err(DropReason::FloodingClient);
+    }
     make::prepare_published(packet, Zone::OUTSIDE, Party::OUTSIDE, &work.published)?;
     work.ask(packet, Zone::OUTSIDE);
     work.sibling = work.original.sibling(packet.protocol);

@@ -19,7 +19,6 @@ use crate::{
     embryo, flow,
     make::{self, Make, work},
     maps::{self, Maps},
-    rate,
     skb::Skb,
 };
 

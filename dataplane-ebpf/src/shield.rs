@@ -53,14 +53,14 @@ fn packet<A: Family>(buffer: &Buffer<'_>) -> Outcome {
     if !matches!(packet.kind, Kind::Tcp | Kind::Udp | Kind::EchoRequest | Kind::EchoReply) {
         return Ok(PASS);
     }
-    let to_container = World::<A>::network_of(&Maps, packet.tuple.destination).is_some();
+    let to_container = World::<A>::network_of(&Maps, packet.destination).is_some();
     let may_flood = CONFIG.get(0).is_some_and(|config| config.flags & Config::RATED != 0) && decision::opens(&packet);
     if !to_container && !may_flood {
         return Ok(PASS);
     }
-    match decision::from_outside(&Maps, &packet) {
+    match decision::from_outside(&Maps, buffer.ifindex(), &packet) {
         Verdict::Drop(reason) if to_container && !has_flow(&packet) => Err(Dropped::at(0, reason)),
-        Verdict::Publish(port) if rate::is_exhausted(packet.tuple.source, &port) && !has_flow(&packet) => {
+        Verdict::Publish(port) if rate::is_exhausted(packet.source, &port) && !has_flow(&packet) => {
             Err(Dropped::at(port.endpoint, DropReason::FloodingClient))
         }
         _ => Ok(PASS),
@@ -72,5 +72,5 @@ fn packet<A: Family>(buffer: &Buffer<'_>) -> Outcome {
 fn has_flow<A: Family>(packet: &Packet<A>) -> bool {
     let key = packet.tuple.key(packet.protocol, Zone::OUTSIDE);
     // SAFETY: only the presence of the entry is looked at.
-    unsafe { A::flows().get(&key) }.is_some()
+    unsafe { A::flows().get(&key).is_some() || A::embryos().get(&key).is_some() }
 }

@@ -9,6 +9,15 @@ use crate::skb;
 /// A packet as the driver has it. The first page holds all the headers that we look at.
 pub struct Buffer<'a>(pub &'a XdpContext);
 
+impl Buffer<'_> {
+    /// The interface through which the packet came in.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for as long as the program runs.
+        unsafe { (*self.0.ctx).ingress_ifindex }
+    }
+}
+
 /// Bytes of the packet, those in further pages included.
 #[inline(always)]
 pub fn len(ctx: &XdpContext) -> u32 {

@@ -111,15 +111,6 @@ impl Net {
         other.set_up(other_name);
     }
 
-    /// Sets the largest packet that an interface takes, in bytes.
-    #[track_caller]
-    pub fn set_mtu(&self, interface: &str, mtu: u32) {
-        let index = self.link(interface).index;
-        self.netlink("set an MTU", async |handle| {
-            handle.link().set(LinkUnspec::new_with_index(index).mtu(mtu).build()).execute().await
-        });
-    }
-
     /// Gives an interface an address, and waits until it can be used.
     #[track_caller]
     pub fn add_address(&self, interface: &str, address: IpAddr, prefix: u8) {

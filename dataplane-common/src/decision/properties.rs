@@ -53,6 +53,26 @@ enum Place {
 
 const GATEWAY: u8 = 1;
 
+/// Where packets from outside come in.
+const UPLINK: u32 = 9;
+
+/// A network that lets nobody in from elsewhere.
+const CLOSED: Network = Network {
+    flags: Network::PRESENT,
+    bridge: 3,
+    mtu: 1500,
+    mac: [2; 6],
+    reserved: 0,
+    v4: V4(0),
+    v4_mask: V4(u32::MAX),
+    v4_gateway: V4(0),
+    v6: V6([0; 4]),
+    v6_mask: V6([u32::MAX; 4]),
+    v6_gateway: V6([0; 4]),
+    v4_source: V4(0),
+    v6_source: V6([0; 4]),
+};
+
 const PORT: Published =
     Published { container: AnyAddress([0; 4]), endpoint: 7, port: Be16::new(80), flags: 0, slot: 0, rate: 0 };
 
@@ -65,6 +85,18 @@ impl<A: Made> World<A> for Host {
 
     fn network_of(&self, address: A) -> Option<Zone> {
         (1..=NETWORKS).find(|&zone| (0..=u8::MAX).any(|host| address == A::made(zone, host))).map(Zone)
+    }
+
+    fn network(&self, _: Zone) -> Option<&Network> {
+        Some(&CLOSED)
+    }
+
+    fn endpoint(&self, _: Zone, _: A) -> Option<u32> {
+        Some(7)
+    }
+
+    fn trusts(&self, _: Zone, _: u32) -> bool {
+        true
     }
 
     fn published(&self, address: A, port: Be16, protocol: Protocol) -> Option<Published> {
@@ -174,7 +206,7 @@ fn is_containers<A: Made>(host: &Host, address: A) -> bool {
 /// Another network's container is never reached: not published, not routed, not by way of the stack.
 fn no_packet_crosses<A: Made>(host: &Host, flags: u32, zone: u16, packet: &Packet<A>) {
     let verdict = from_container(host, &network(flags), A::made(zone, GATEWAY), packet);
-    if is_containers(host, packet.tuple.destination) {
+    if is_containers(host, packet.destination) {
         assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
     }
 }
@@ -182,10 +214,11 @@ fn no_packet_crosses<A: Made>(host: &Host, flags: u32, zone: u16, packet: &Packe
 /// An internal network's packets reach its gateway's address and nothing else.
 fn internal_stays_inside<A: Made>(host: &Host, flags: u32, zone: u16, packet: &Packet<A>) {
     let gateway = A::made(zone, GATEWAY);
-    let verdict = from_container(host, &network(flags | Network::INTERNAL), gateway, packet);
+    let flags = flags & !Network::ISOLATED | Network::INTERNAL;
+    let verdict = from_container(host, &network(flags), gateway, packet);
     match verdict {
-        Verdict::Stack => assert_eq!(packet.tuple.destination, gateway),
-        Verdict::Drop(_) => assert_ne!(packet.tuple.destination, gateway),
+        Verdict::Stack => assert_eq!(packet.destination, gateway),
+        Verdict::Drop(_) => assert_ne!(packet.destination, gateway),
         Verdict::Publish(_) | Verdict::Continue(_) | Verdict::Route => panic!("{verdict:?}"),
     }
 }
@@ -213,9 +246,9 @@ fn only_openers_open<A: Made>(host: &Host, verdict: Verdict, packet: &Packet<A>)
 
 /// From outside, a container is reached by published ports only, and nothing is routed.
 fn outside_is_kept_out<A: Made>(host: &Host, packet: &Packet<A>) {
-    let verdict = from_outside(host, packet);
+    let verdict = from_outside(host, UPLINK, packet);
     assert_ne!(verdict, Verdict::Route);
-    if is_containers(host, packet.tuple.destination) {
+    if is_containers(host, packet.destination) {
         assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
     }
     only_openers_open(host, verdict, packet);
@@ -230,7 +263,7 @@ fn the_rest_does_not_matter<A: Made>(host: &Host, flags: u32, packet: &Packet<A>
     let like = Packet { source, destination, tuple, protocol, kind, flags: bits, init, ..*other };
     let verdict = |packet| from_container(host, &network(flags), A::made(1, GATEWAY), packet);
     assert_eq!(verdict(packet), verdict(&like));
-    assert_eq!(from_outside(host, packet), from_outside(host, &like));
+    assert_eq!(from_outside(host, UPLINK, packet), from_outside(host, UPLINK, &like));
 }
 
 proptest! {

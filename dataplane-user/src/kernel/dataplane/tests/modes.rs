@@ -32,7 +32,8 @@ impl Bench {
 
     /// Publishes A's port 80 at A's own address, as a routed network does.
     fn publish_direct(&mut self, family: Family) {
-        let port = PortConfig { host: family.a(), host_port: 80, ..Self::port(family, 80, 80) };
+        let mut port = Self::port(family, 80, 80);
+        port.entries[0].host = family.a();
         self.dataplane.publish(&[port]).unwrap();
     }
 

@@ -46,12 +46,8 @@ fn passes(bench: &mut Bench, frame: &[u8]) {
 
 /// Limits how fast a client may open flows to a port.
 fn limit(bench: &mut Bench, port: &PortConfig, rate: u32) {
-    let key = PublishedKey {
-        address: port.host.into(),
-        port: Be16::new(port.host_port),
-        protocol: port.protocol,
-        reserved: 0,
-    };
+    let PortEntry { host, host_port, protocol, .. } = port.entries[0];
+    let key = PublishedKey { address: host.into(), port: Be16::new(host_port), protocol, reserved: 0 };
     let maps = &mut bench.dataplane.maps;
     let published = maps.published.get(&key, 0).unwrap();
     maps.published.insert(key, Published { rate, ..published }, 0).unwrap();
@@ -76,8 +72,9 @@ fn client(address: IpAddr) -> ClientKey {
 const EMPTY: Bucket = Bucket { full_at: u64::MAX / 2 };
 
 fn published(bench: &mut Bench, family: Family, protocol: Protocol) -> PortConfig {
-    let port = PortConfig { protocol, ..Bench::port(family, HTTP.0, HTTP.1) };
-    bench.dataplane.publish(&[port]).unwrap();
+    let mut port = Bench::port(family, HTTP.0, HTTP.1);
+    port.entries[0].protocol = protocol;
+    bench.dataplane.publish(std::slice::from_ref(&port)).unwrap();
     port
 }
 
@@ -161,7 +158,8 @@ fn what_the_shield_cannot_judge_passes() {
 #[test]
 fn row_15_answers_to_a_container_that_is_not_masqueraded_pass() {
     Host::new().run(|bench| {
-        let config = NetworkConfig { masquerade: false, ..bench.network(1) };
+        let own = GatewayConfig { masquerade: false, ..GatewayConfig::default() };
+        let config = NetworkConfig { v4: own.clone(), v6: own, ..bench.network(1) };
         bench.dataplane.set_network(&config, &[bench.endpoint(A), bench.endpoint(B)]).unwrap();
         for family in FAMILIES {
             for (sent, answer) in [
@@ -239,7 +237,7 @@ fn a_client_beyond_its_rate_is_dropped_and_no_other_nor_its_open_flows() {
                 clients.insert(key, Bucket::default(), 0).unwrap();
                 assert_eq!(bench.arrives(&to_host(opening(4002)).frame()).verdict, REDIRECT);
 
-                bench.dataplane.unpublish(&[port]).unwrap();
+                bench.dataplane.unpublish(&[port.slot]).unwrap();
                 for address in [family.outside(), neighbor, other] {
                     let _ = clients.remove(&client(address));
                 }
