@@ -29,10 +29,12 @@
 mod alter;
 mod bpf;
 mod container;
+mod crowd;
 mod debian;
 mod docker;
 mod fail;
 mod family;
+mod flood;
 mod host;
 mod init;
 mod lab;
@@ -49,8 +51,10 @@ mod thread;
 mod transfer;
 
 pub use container::Container;
+pub use crowd::Crowd;
 pub use docker::Docker;
 pub use family::{Family, V4, V6};
+pub use flood::{Flood, Flooding};
 pub use host::{Agent, Host, RUN_DIR, STATE_DIR};
 pub use init::process_exists;
 pub use lab::{Lab, Site, Uplink};

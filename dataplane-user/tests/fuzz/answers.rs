@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use crate::oracle::{Arrived, Hook};
-use crate::packet::{self, ETHERNET, ETHERTYPE_V6, FRAGMENT_HEADER, Ip, Kind, mend};
+use crate::packet::{self, ACK, ETHERNET, ETHERTYPE_V6, FRAGMENT_HEADER, Ip, Kind, mend};
 use crate::plan::{CONTAINERS, NETWORKS, UPLINKS};
 use crate::play::Passed;
 use crate::recipe::{Body, Extra, OUTSIDER, Recipe, UPLINK, Who, next_mac};
+use crate::steps::Accuser;
 
 /// Source and destination MAC address of a packet that a hook sees.
 fn macs(hook: Hook, to: IpAddr) -> ([u8; 6], [u8; 6]) {
@@ -52,11 +53,15 @@ pub(crate) fn answer(passed: &Passed, flags: u8, payload: u16, ttl: u8) -> Optio
     let hook = sends_from(passed, &ip)?;
     let (near, far) = (ip.tuple.destination, ip.tuple.source);
     let body = match ip.kind {
-        Kind::Tcp(_) => Body::Tcp(near.1, far.1, flags),
+        Kind::Tcp(told) => {
+            let (sequence, acknowledgment, length) = ip.numbers(&passed.out)?;
+            let own = if told & ACK != 0 { acknowledgment } else { 5000 };
+            Body::Tcp(near.1, far.1, flags, own, sequence.wrapping_add(length))
+        }
         Kind::Udp => Body::Udp(near.1, far.1),
         Kind::EchoRequest => Body::Echo(near.1, false),
         Kind::EchoReply => Body::Echo(near.1, true),
-        Kind::Other if (near.1, far.1) != (0, 0) => Body::Sctp(near.1, far.1),
+        Kind::Sctp(init) => Body::Sctp(near.1, far.1, if init { 2 } else { flags & 7 }),
         _ => Body::Other(ip.tuple.protocol),
     };
     let recipe = Recipe {
@@ -74,18 +79,17 @@ pub(crate) fn answer(passed: &Passed, flags: u8, payload: u16, ttl: u8) -> Optio
 
 /// The ICMP message that something is wrong with a packet: from whoever got it, or from somebody else on its way. `what` is
 /// type, code and the four bytes behind the checksum; so many bytes of the packet are quoted.
-pub(crate) fn complaint(
-    passed: &Passed,
-    by: Option<Who>,
-    what: (u8, u8, u32),
-    quoted: usize,
-) -> Option<(Hook, Vec<u8>)> {
+pub(crate) fn complaint(passed: &Passed, by: Accuser, what: (u8, u8, u32), quoted: usize) -> Option<(Hook, Vec<u8>)> {
     let ip = packet::ip(&passed.out)?;
-    let hook = sends_from(passed, &ip)?;
+    let (hook, source) = match by {
+        Accuser::Receiver => (sends_from(passed, &ip)?, Who::Exactly(ip.tuple.destination.0)),
+        Accuser::Router(router) => (sends_from(passed, &ip)?, router),
+        Accuser::Container(other) => (Hook::FromContainer(other), Who::Container(other)),
+    };
     let (kind, code, rest) = what;
     let recipe = Recipe {
         v6: ip.is_v6(),
-        source: by.unwrap_or(Who::Exactly(ip.tuple.destination.0)),
+        source,
         destination: Who::Exactly(ip.tuple.source.0),
         body: Body::Icmp(kind, code, rest),
         ttl: 64,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::kernel::Ran;
-use crate::oracle::REDIRECT;
+use crate::oracle::{REDIRECT, demand};
 use crate::packet::{self, ETHERNET, ICMP, Ip, Kind};
 
 /// Checks that the packet that came out is the one that went in, but for what translation changes; reads it.
@@ -31,6 +31,10 @@ pub(crate) fn check(frame: &[u8], before: &Ip, ran: &Ran) -> Result<Ip, String> 
             demand(!after.is_unsummed(out), "a UDP checksum of zero is sent as ones")?;
         }
     }
+    if let Kind::Sctp(_) = before.kind {
+        let right = before.crc_is_right(frame) == after.crc_is_right(out);
+        demand(right || before.fragment.is_some(), "an SCTP checksum stays right, or wrong")?;
+    }
     let mut free = changeable(before);
     if redirected {
         free.push(0..12);
@@ -49,7 +53,7 @@ fn changeable(ip: &Ip) -> Vec<Range<usize>> {
     let mut free =
         if ip.is_v6() { vec![ip.at + 7..ip.at + 40] } else { vec![ip.at + 8..ip.at + 9, ip.at + 10..ip.at + 20] };
     let ports = match ip.kind {
-        Kind::Tcp(_) | Kind::Udp => 0..4,
+        Kind::Tcp(_) | Kind::Udp | Kind::Sctp(_) => 0..4,
         Kind::EchoRequest | Kind::EchoReply => 4..6,
         _ if ip.tuple.source.1 != 0 || ip.tuple.destination.1 != 0 => 0..4,
         _ => 0..0,
@@ -57,6 +61,9 @@ fn changeable(ip: &Ip) -> Vec<Range<usize>> {
     free.push(ip.transport + ports.start..ip.transport + ports.end);
     if let Some(at) = ip.checksum_at() {
         free.push(at..at + 2);
+    }
+    if let Kind::Sctp(_) = ip.kind {
+        free.push(ip.transport + 8..ip.transport + 12);
     }
     free
 }
@@ -76,8 +83,4 @@ fn quoted(frame: &[u8], before: &Ip, out: &[u8], after: &Ip) -> Result<(), Strin
     }
     let inside_icmp = before.tuple.protocol == ICMP || ETHERNET < before.at;
     demand(inside_icmp && before.ttl == after.ttl, "a quoted packet keeps its time to live")
-}
-
-fn demand(holds: bool, rule: &str) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(rule.to_owned()) }
 }

@@ -10,6 +10,7 @@
 //! first of a run from seed S + K.
 
 mod answers;
+mod flows;
 mod integrity;
 mod kernel;
 mod neighbors;

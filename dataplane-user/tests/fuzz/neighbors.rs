@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::kernel::Ran;
-use crate::oracle::{Arrived, NEXT, REDIRECT};
+use crate::oracle::{Arrived, NEXT, REDIRECT, demand};
 use crate::packet::{self, ETHERNET, ETHERTYPE_V6, ICMPV6, Ip, Kind};
 use crate::plan::{CONTAINERS, Container, container_at};
 
@@ -79,8 +79,4 @@ pub(crate) fn discovery(sender: Container, frame: &[u8], ip: &Ip, ran: &Ran) -> 
         && message[26..32] == neighbor.mac();
     demand(right, "an advertisement is right")?;
     Ok(Some(Arrived::AtContainer(sender.slot)))
-}
-
-fn demand(holds: bool, rule: &str) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(rule.to_owned()) }
 }

@@ -40,6 +40,9 @@ impl Tuple {
 pub(crate) enum Kind {
     Tcp(u8),
     Udp,
+    /// Does it open an association?
+    Sctp(bool),
+    /// An echo request, or an ICMP timestamp request.
     EchoRequest,
     EchoReply,
     /// An ICMP error; the packet inside begins at this byte of the frame.
@@ -201,9 +204,10 @@ fn transport(bytes: &[u8], ip: &mut Ip) {
         return;
     }
     let end = ip.end.min(bytes.len());
-    let least = match ip.tuple.protocol {
-        TCP => 20,
-        UDP | ICMP | ICMPV6 | SCTP => 8,
+    let least = match (ip.tuple.protocol, ip.is_v6()) {
+        (TCP, _) => 20,
+        (SCTP, _) => 16,
+        (UDP, _) | (ICMP, false) | (ICMPV6, true) => 8,
         _ => return,
     };
     let Some(header) = bytes.get(ip.transport..end).filter(|rest| rest.len() >= least.min(8)) else {
@@ -211,7 +215,7 @@ fn transport(bytes: &[u8], ip: &mut Ip) {
         return;
     };
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let echo = ip.tuple.protocol == ICMP && matches!(header[0], 0 | 8)
+    let echo = ip.tuple.protocol == ICMP && matches!(header[0], 0 | 8 | 13 | 14)
         || ip.tuple.protocol == ICMPV6 && matches!(header[0], 128 | 129);
     match ip.tuple.protocol {
         TCP | UDP | SCTP => (ip.tuple.source.1, ip.tuple.destination.1) = (word(0), word(2)),
@@ -219,11 +223,12 @@ fn transport(bytes: &[u8], ip: &mut Ip) {
         _ => {}
     }
     ip.kind = match (ip.tuple.protocol, header[0]) {
-        (TCP, _) if header.len() < least => Kind::Stump,
+        (TCP | SCTP, _) if header.len() < least => Kind::Stump,
         (TCP, _) => Kind::Tcp(header[13]),
+        (SCTP, _) => Kind::Sctp(header[12] == 1),
         (UDP, _) => Kind::Udp,
-        (ICMP, 8) | (ICMPV6, 128) => Kind::EchoRequest,
-        (ICMP, 0) | (ICMPV6, 129) => Kind::EchoReply,
+        (ICMP, 8 | 13) | (ICMPV6, 128) => Kind::EchoRequest,
+        (ICMP, 0 | 14) | (ICMPV6, 129) => Kind::EchoReply,
         (ICMP, 3 | 4 | 5 | 11 | 12) | (ICMPV6, ..=127) => Kind::Error(ip.transport + 8),
         _ => Kind::Other,
     };
@@ -238,9 +243,29 @@ impl Ip {
     pub(crate) fn opens(&self) -> bool {
         match self.kind {
             Kind::Tcp(flags) => flags & (SYN | ACK | RST | FIN) == SYN,
+            Kind::Sctp(init) => init,
             Kind::Udp | Kind::EchoRequest => true,
+            Kind::Other => self.tuple.protocol != if self.is_v6() { ICMPV6 } else { ICMP },
             _ => false,
         }
+    }
+
+    /// Sequence number, acknowledgment number, and how much sequence space a TCP segment takes.
+    pub(crate) fn numbers(&self, frame: &[u8]) -> Option<(u32, u32, u32)> {
+        let Kind::Tcp(flags) = self.kind else { return None };
+        let header = &frame[self.transport..self.end];
+        let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let payload = header.len().saturating_sub(usize::from(header[12] >> 4) * 4) as u32;
+        let own = u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+        Some((word(4), word(8), payload + own))
+    }
+
+    /// Is the CRC of an SCTP packet right?
+    pub(crate) fn crc_is_right(&self, frame: &[u8]) -> bool {
+        let mut packet = frame[self.transport..self.end].to_vec();
+        let told = u32::from_le_bytes([packet[8], packet[9], packet[10], packet[11]]);
+        packet[8..12].fill(0);
+        told == crc32c(&packet)
     }
 
     /// Where the transport checksum lies in the frame, if the protocol has one and it is there.
@@ -248,7 +273,8 @@ impl Ip {
         let offset = match self.tuple.protocol {
             TCP => 16,
             UDP => 6,
-            ICMP | ICMPV6 => 2,
+            ICMP if !self.is_v6() => 2,
+            ICMPV6 if self.is_v6() => 2,
             _ => return None,
         };
         let at = self.transport + offset;
@@ -284,6 +310,11 @@ impl Ip {
         }
     }
 
+    /// Is the IP header's checksum right? IPv6 has none.
+    pub(crate) fn is_sound(&self, frame: &[u8]) -> bool {
+        self.header_sum(frame).is_none_or(|sum| sum == 0xffff)
+    }
+
     /// The sum of an IPv4 header: all ones if its checksum is right.
     pub(crate) fn header_sum(&self, frame: &[u8]) -> Option<u16> {
         let header = self.at..self.at + usize::from(frame[self.at] & 15) * 4;
@@ -311,6 +342,11 @@ pub(crate) fn mend(frame: &mut [u8]) {
     if !ip.is_v6() {
         mend_header(frame, &ip);
     }
+    if let (Kind::Sctp(_), None) = (ip.kind, ip.fragment) {
+        frame[ip.transport + 8..ip.transport + 12].fill(0);
+        let crc = crc32c(&frame[ip.transport..ip.end]);
+        frame[ip.transport + 8..ip.transport + 12].copy_from_slice(&crc.to_le_bytes());
+    }
     if ip.fragment.is_none()
         && let Some(at) = ip.checksum_at()
     {
@@ -332,6 +368,13 @@ fn mend_header(frame: &mut [u8], ip: &Ip) {
     }
 }
 
+/// CRC32c, bit by bit (RFC 9260 appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,5 +393,6 @@ mod tests {
         assert_eq!(frame, right);
         frame[40] ^= 1;
         assert_ne!(read.sum(&frame), 0xffff);
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 }

@@ -174,11 +174,14 @@ impl Uplink {
 
     /// Is the address on the link, or in the network behind the router?
     pub(crate) fn leads_to(self, address: IpAddr) -> bool {
-        [self.ip(address.is_ipv6()), self.beyond(address.is_ipv6())].into_iter().any(|known| match (known, address) {
-            (IpAddr::V4(known), IpAddr::V4(address)) => known.octets()[..3] == address.octets()[..3],
-            (IpAddr::V6(known), IpAddr::V6(address)) => known.segments()[..3] == address.segments()[..3],
-            _ => false,
-        })
+        match address {
+            IpAddr::V4(v4) => {
+                [self.v4, self.v4_beyond].into_iter().any(|known| known.octets()[..3] == v4.octets()[..3])
+            }
+            IpAddr::V6(v6) => {
+                self.v6.segments()[..4] == v6.segments()[..4] || self.v6_beyond.segments()[..3] == v6.segments()[..3]
+            }
+        }
     }
 }
 

@@ -264,7 +264,7 @@ impl<'a> Play<'a> {
         }
         let mut routed = out;
         // The stack drops what has a wrong header, and corrects the sum for the time to live.
-        if ip.header_sum(&routed).is_some_and(|sum| sum != 0xffff) {
+        if !ip.is_sound(&routed) {
             return Ok(());
         }
         ip.lower_ttl(&mut routed);

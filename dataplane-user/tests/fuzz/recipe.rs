@@ -64,8 +64,8 @@ impl Who {
 /// What the packet carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Body {
-    /// Source and destination port, flags.
-    Tcp(u16, u16, u8),
+    /// Source and destination port, flags, sequence and acknowledgment number.
+    Tcp(u16, u16, u8, u32, u32),
     Udp(u16, u16),
     /// UDP without a checksum.
     UnsummedUdp(u16, u16),
@@ -75,7 +75,8 @@ pub(crate) enum Body {
     Icmp(u8, u8, u32),
     /// Neighbour discovery: type, whose address, link-layer address option of whom.
     Neighbor(u8, Who, usize),
-    Sctp(u16, u16),
+    /// Source and destination port, type of the chunk.
+    Sctp(u16, u16, u8),
     Other(u8),
     /// An ARP packet: operation, sender, target.
     Arp(u8, Who, Who),
@@ -214,11 +215,11 @@ impl Recipe {
         let payload: Vec<u8> = (0..self.payload).map(|n| (n ^ n >> 8) as u8).collect();
         let icmp = if self.v6 { ICMPV6 } else { ICMP };
         let (protocol, header) = match self.body {
-            Body::Tcp(source, destination, flags) => {
-                let mut header = TcpHeader::new(source, destination, 1000, 64_000);
+            Body::Tcp(source, destination, flags, sequence, acknowledgment) => {
+                let mut header = TcpHeader::new(source, destination, sequence, 64_000);
                 (header.fin, header.syn, header.rst, header.ack) =
                     (flags & FIN != 0, flags & SYN != 0, flags & RST != 0, flags & ACK != 0);
-                header.acknowledgment_number = if header.ack { 1001 } else { 0 };
+                header.acknowledgment_number = acknowledgment;
                 if header.syn {
                     header.options = TcpOptions::try_from_slice(&[2, 4, 5, 0xb4]).expect("one word");
                 }
@@ -254,9 +255,10 @@ impl Recipe {
                 message.extend(CONTAINERS[mac].mac());
                 return (ICMPV6, message);
             }
-            Body::Sctp(source, destination) => {
+            Body::Sctp(source, destination, chunk) => {
                 let (source, destination) = (source.to_be_bytes(), destination.to_be_bytes());
-                (SCTP, vec![source[0], source[1], destination[0], destination[1], 0, 0, 0, 1, 0, 0, 0, 0])
+                let ports = [source[0], source[1], destination[0], destination[1]];
+                (SCTP, [&ports[..], &[0, 0, 0, 1, 0, 0, 0, 0, chunk, 0, 0, 4]].concat())
             }
             Body::Other(protocol) => (protocol, Vec::new()),
             Body::Arp(..) => unreachable!("no IP packet"),

@@ -44,6 +44,17 @@ pub(crate) struct Change {
     pub(crate) summed: bool,
 }
 
+/// Who complains of a packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Accuser {
+    /// Who got it.
+    Receiver,
+    /// Somebody on its way, or who says so, at the place of its receiver.
+    Router(Who),
+    /// A container that it is nothing to.
+    Container(usize),
+}
+
 /// One step of a sequence.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -53,8 +64,8 @@ pub(crate) enum Step {
     Answer(Earlier, u8, u16, u8, Change),
     /// An earlier packet once more; over TCP with these flags.
     Again(Earlier, Option<u8>, Change),
-    /// Whoever got a packet, or somebody on its way, says that something is wrong with it: type, code, rest, bytes quoted.
-    Complain(Earlier, Option<Who>, (u8, u8, u32), u16, Change),
+    /// Whoever got a packet, or somebody else, says that something is wrong with it: type, code, rest, bytes quoted.
+    Complain(Earlier, Accuser, (u8, u8, u32), u16, Change),
     /// An earlier packet in two or three pieces that begin at these bytes, the last one first if so.
     Cut(Earlier, u16, u16, bool),
     /// Any bytes.
@@ -85,7 +96,7 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Answer(to, flags, payload, ttl, change)
         }),
         5 => (earlier(), prop::option::of(flags()), change()).prop_map(|(of, flags, change)| Step::Again(of, flags, change)),
-        6 => (earlier(), prop::option::of(who()), complaint(), quote(), change()).prop_map(|(about, by, what, bytes, change)| {
+        6 => (earlier(), accuser(), complaint(), quote(), change()).prop_map(|(about, by, what, bytes, change)| {
             Step::Complain(about, by, what, bytes, change)
         }),
         3 => (earlier(), 1..20_u16, 1..60_u16, any::<bool>()).prop_map(|(of, first, second, reversed)| {
@@ -200,13 +211,15 @@ fn port() -> impl Strategy<Value = u16> {
 
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
-        6 => (port(), port(), flags()).prop_map(|(source, destination, flags)| Body::Tcp(source, destination, flags)),
+        6 => (port(), port(), flags(), number(), number()).prop_map(|(source, destination, flags, sequence, acknowledgment)| {
+            Body::Tcp(source, destination, flags, sequence, acknowledgment)
+        }),
         6 => (port(), port()).prop_map(|(source, destination)| Body::Udp(source, destination)),
         1 => (port(), port()).prop_map(|(source, destination)| Body::UnsummedUdp(source, destination)),
         3 => (0..3_u16, any::<bool>()).prop_map(|(id, request)| Body::Echo(id, request)),
         1 => any::<(u8, u8, u32)>().prop_map(|(kind, code, rest)| Body::Icmp(kind, code, rest)),
         1 => (133..=137_u8, who(), 0..CONTAINERS.len()).prop_map(|(kind, target, mac)| Body::Neighbor(kind, target, mac)),
-        1 => (port(), port()).prop_map(|(source, destination)| Body::Sctp(source, destination)),
+        1 => (port(), port(), 0..4_u8).prop_map(|(source, destination, chunk)| Body::Sctp(source, destination, chunk)),
         1 => any::<u8>().prop_map(Body::Other),
         1 => (1..=2_u8, who(), who()).prop_map(|(operation, sender, target)| Body::Arp(operation, sender, target)),
     ]
@@ -222,6 +235,11 @@ fn flags() -> impl Strategy<Value = u8> {
         1 => Just(RST | ACK),
         1 => any::<u8>(),
     ]
+}
+
+/// Sequence numbers; those of answers are chosen to fit.
+fn number() -> impl Strategy<Value = u32> {
+    prop_oneof![6 => Just(1000), 2 => 900..1100_u32, 1 => any::<u32>()]
 }
 
 fn ttl() -> impl Strategy<Value = u8> {
@@ -243,6 +261,14 @@ fn complaint() -> impl Strategy<Value = (u8, u8, u32)> {
         2 => (Just(3_u8), Just(4_u8), Just(1400_u32)),
         2 => (Just(2_u8), Just(0_u8), Just(1400_u32)),
         1 => any::<(u8, u8, u32)>(),
+    ]
+}
+
+fn accuser() -> impl Strategy<Value = Accuser> {
+    prop_oneof![
+        3 => Just(Accuser::Receiver),
+        2 => who().prop_map(Accuser::Router),
+        1 => (0..CONTAINERS.len()).prop_map(Accuser::Container),
     ]
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct World {
     programs: HashMap<&'static str, Program>,
     pub(crate) flows4: FlowTable<V4>,
     pub(crate) flows6: FlowTable<V6>,
+    embryos4: FlowTable<V4>,
+    embryos6: FlowTable<V6>,
     pub(crate) counts: Array<MapData, u64>,
     endpoints: Array<MapData, layout::Endpoint>,
     indices: HashMap<String, u32>,
@@ -65,6 +67,8 @@ impl World {
             programs: programs.into(),
             flows4: Map::HashMap(map("FLOWS4")).try_into().unwrap(),
             flows6: Map::HashMap(map("FLOWS6")).try_into().unwrap(),
+            embryos4: Map::LruHashMap(map("EMBRYOS4")).try_into().unwrap(),
+            embryos6: Map::LruHashMap(map("EMBRYOS6")).try_into().unwrap(),
             counts: Map::Array(map("FLOW_COUNTS")).try_into().unwrap(),
             endpoints: Map::Array(map("ENDPOINTS")).try_into().unwrap(),
             indices: names.map(|name| (name.clone(), if_nametoindex(name.as_str()).unwrap())).collect(),
@@ -108,8 +112,11 @@ impl World {
     pub(crate) fn reset(&mut self) {
         clear(&mut self.flows4);
         clear(&mut self.flows6);
-        for container in CONTAINERS {
-            self.counts.set(container.slot, 0, 0).unwrap();
+        clear(&mut self.embryos4);
+        clear(&mut self.embryos6);
+        // Slot 0 is the host's.
+        for slot in 0..=CONTAINERS.len() as u32 {
+            self.counts.set(slot, 0, 0).unwrap();
         }
     }
 

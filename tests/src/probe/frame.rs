@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use etherparse::{IpHeaders, LaxPacketHeaders, NetHeaders, PacketBuilder, PacketBuilderStep};
@@ -46,6 +47,12 @@ impl Net {
             Ok(FrameSocket { socket, patience: self.patience() })
         };
         self.run(open).or_fail(format_args!("open {interface} of {} for frames", self.name()))
+    }
+}
+
+impl AsRawFd for FrameSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }
 
