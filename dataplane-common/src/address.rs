@@ -57,6 +57,8 @@ pub trait Address: Copy + Eq {
     fn is_broadcast_of(self, prefix: Self, mask: Self) -> bool;
     /// Does the address lie in `prefix` under `mask`? A mask of zero matches everything.
     fn is_in(self, prefix: Self, mask: Self) -> bool;
+    /// The first 16 bits, as a number.
+    fn top(self) -> u16;
     /// Folds the address into one word, for hashing.
     fn fold(self) -> u32;
     /// What replacing this address by `other` does to a checksum.
@@ -109,6 +111,11 @@ impl Address for V4 {
     #[inline(always)]
     fn is_in(self, prefix: Self, mask: Self) -> bool {
         self.0 & mask.0 == prefix.0
+    }
+
+    #[inline(always)]
+    fn top(self) -> u16 {
+        (u32::from_be(self.0) >> 16) as u16
     }
 
     #[inline(always)]
@@ -170,6 +177,11 @@ impl Address for V6 {
             & (self.0[1] & mask.0[1] == prefix.0[1])
             & (self.0[2] & mask.0[2] == prefix.0[2])
             & (self.0[3] & mask.0[3] == prefix.0[3])
+    }
+
+    #[inline(always)]
+    fn top(self) -> u16 {
+        (u32::from_be(self.0[0]) >> 16) as u16
     }
 
     #[inline(always)]
@@ -271,6 +283,11 @@ mod tests {
         assert!(!v4("10.0.1.77").is_in(v4("10.0.0.0"), v4("255.255.255.0")));
         assert!(v6("fd00::7").is_in(v6("fd00::"), v6("ffff:ffff:ffff:ffff::")));
         assert!(!v6("fd00:0:0:1::7").is_in(v6("fd00::"), v6("ffff:ffff:ffff:ffff::")));
+    }
+
+    #[test]
+    fn the_top_is_as_one_reads_it() {
+        assert_eq!((v4("172.17.3.4").top(), v6("fd12:3456::1").top()), (0xac11, 0xfd12));
     }
 
     #[test]

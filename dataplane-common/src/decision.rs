@@ -121,13 +121,6 @@ pub fn from_container<A: IpHeader, W: World<A>>(
     if opens(packet) { Verdict::Route } else { Verdict::Drop(refusal(packet.kind)) }
 }
 
-/// Does a packet from behind an uplink claim to come from a container? None does: what a container sends to elsewhere never
-/// comes back with its own source, not even from a router that returns it.
-#[inline(always)]
-pub fn is_spoofed<A: IpHeader, W: World<A>>(world: &W, packet: &Packet<A>) -> bool {
-    world.network_of(packet.source).is_some()
-}
-
 /// A packet from behind an uplink, through which it came in.
 #[inline(always)]
 pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &Packet<A>) -> Verdict {
@@ -137,22 +130,18 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &P
     if destination.is_loopback() || (A::IS_V6 && packet.source.is_link_local()) {
         return Verdict::Stack;
     }
+    // No container is out there: what one sends to elsewhere never comes back from its own address.
+    if world.network_of(packet.source).is_some() {
+        return Verdict::Drop(DropReason::SpoofedOutside);
+    }
     if let Some(zone) = world.network_of(destination)
         && !world.is_local(destination)
     {
-        return match direct(world, zone, uplink, packet) {
-            Some(Verdict::Publish(_) | Verdict::Continue(_)) if is_spoofed(world, packet) => {
-                Verdict::Drop(DropReason::SpoofedOutside)
-            }
-            open => open.unwrap_or(Verdict::Drop(DropReason::DirectAccess)),
-        };
+        return direct(world, zone, uplink, packet).unwrap_or(Verdict::Drop(DropReason::DirectAccess));
     }
     if has_ports(packet.kind)
         && let Some(port) = published(world, destination, packet.tuple.destination_port, packet.protocol)
     {
-        if is_spoofed(world, packet) {
-            return Verdict::Drop(DropReason::SpoofedOutside);
-        }
         return publish(port, packet);
     }
     Verdict::Stack

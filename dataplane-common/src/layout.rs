@@ -181,6 +181,34 @@ impl Neighbor {
     pub const FIRST: u16 = 1;
 }
 
+/// Value of `TOPS`, one for each family: a bit for every value of an address's first 16 bits ([`Address::top`]), set where
+/// `SUBNETS` holds a prefix with such addresses. Nearly every address that is not in there is told by this.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tops {
+    words: [u64; 1024],
+}
+
+impl Tops {
+    /// No address at all.
+    pub const NONE: Self = Self { words: [0; 1024] };
+
+    /// Adds all addresses whose first `prefix_len` bits are those of `top`.
+    pub fn add(&mut self, top: u16, prefix_len: u8) {
+        let free = u16::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
+        for top in top & !free..=top | free {
+            self.words[usize::from(top / 64)] |= 1 << (top % 64);
+        }
+    }
+
+    /// May an address that begins so be in one of the prefixes?
+    #[inline(always)]
+    pub fn may_have(&self, top: u16) -> bool {
+        // `top` is below 65536, so no index is out of bounds, which the verifier sees, too.
+        self.words[usize::from(top / 64)] & (1 << (top % 64)) != 0
+    }
+}
+
 /// Value of `UPLINKS`, by ifindex.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -356,7 +384,7 @@ const _: () = {
     assert!(size_of::<Endpoint>() == 60);
     assert!(size_of::<Network>() == 100);
     assert!(size_of::<Neighbor>() == 16);
-    assert!(size_of::<Uplink>() == 24);
+    assert!(size_of::<Uplink>() == 24 && size_of::<Tops>() == 8192);
     assert!(size_of::<PublishedKey>() == 20 && size_of::<Published>() == 32);
     assert!(size_of::<PortCount>() == 40 && size_of::<AllowedKey>() == 20 && size_of::<TrustedKey>() == 8);
     assert!(size_of::<Config>() == 32);
@@ -369,7 +397,7 @@ const _: () = {
 mod pod {
     use super::{
         AllowedKey, AnyAddress, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount,
-        Published, PublishedKey, TrustedKey, Uplink,
+        Published, PublishedKey, Tops, TrustedKey, Uplink,
     };
     use crate::{
         Flow, FlowKey, V4, V6,
@@ -399,8 +427,47 @@ mod pod {
         PortCount,
         Published,
         PublishedKey,
+        Tops,
         TrustedKey,
         Uplink
     );
     pod!(FlowKey<V4>, FlowKey<V6>, Flow<V4>, Flow<V6>, ClientKey, Bucket);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn tops_of_prefixes() {
+        let mut tops = Tops::NONE;
+        tops.add(0xac11, 16);
+        tops.add(0x0a00, 8);
+        tops.add(0xc0a8, 24);
+        for (top, inside) in [
+            (0xac11, true),
+            (0xac10, false),
+            (0xac12, false),
+            (0x0aff, true),
+            (0x0b00, false),
+            (0xc0a8, true),
+            (0, false),
+        ] {
+            assert_eq!(tops.may_have(top), inside, "{top:x}");
+        }
+        tops.add(0, 0);
+        assert_eq!(tops.words, [u64::MAX; 1024]);
+    }
+
+    proptest! {
+        #[test]
+        fn tops_miss_no_address(address: u32, prefix_len in 0..=32_u8, other: u32) {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len)).unwrap_or(0);
+            let inside = address & mask | other & !mask;
+            let mut tops = Tops::NONE;
+            tops.add((address >> 16) as u16, prefix_len);
+            prop_assert!(tops.may_have((inside >> 16) as u16));
+        }
+    }
 }

@@ -16,13 +16,13 @@ use dataplane_common::{
         AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, MAX_ALLOWED, MAX_CLIENTS,
         MAX_ENDPOINTS, MAX_INTERFACES, MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PORTS, MAX_PUBLISHED, MAX_SOCKET_PEERS,
         MAX_TRUSTED, MAX_UPLINKS, Neighbor, Network, PortCount, Published, PublishedKey, SocketPeer, SocketPeerKey,
-        TrustedKey, Uplink,
+        Tops, TrustedKey, Uplink,
     },
     rate::{Bucket, ClientKey},
-    wire::{Be16, IpHeader, Packet},
+    wire::{Be16, Frame, IpHeader, Packet},
 };
 
-use crate::{flow, skb::Skb};
+use crate::flow;
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -52,6 +52,10 @@ pub static NEIGHBORS: ArrayOfMaps<Neighbors, MAX_NETWORKS> = ArrayOfMaps::new();
 /// Subnets of all networks: which network does an address belong to? IPv4 is mapped into IPv6.
 #[btf_map]
 pub static SUBNETS: LpmTrie<AnyAddress, u32, { 4 * MAX_NETWORKS }> = LpmTrie::new();
+
+/// Which addresses may be in [`SUBNETS`]: IPv4's, then IPv6's. A look-up in an array is hardly more than reading memory.
+#[btf_map]
+pub static TOPS: Array<Tops, 2> = Array::new();
 
 /// The host's own addresses.
 #[btf_map]
@@ -119,8 +123,8 @@ pub type EmbryoMap<A> = LruHashMap<FlowKey<A>, Flow<A>, EMBRYOS>;
 /// A flow table: a preallocated hash, since an LRU forgets idle flows that are alive.
 pub type FlowMap<A> = HashMap<FlowKey<A>, Flow<A>, DEFAULT_FLOWS>;
 
-/// Memory of each CPU for what would not fit on the stack (512 bytes for all functions on the way). TC programs on one CPU run
-/// one after the other.
+/// Memory of each CPU for what would not fit on the stack (512 bytes for all functions on the way). TC and XDP programs on one CPU
+/// run one after the other.
 #[btf_map]
 static PACKET4: PerCpuArray<Packet<V4>, 1> = PerCpuArray::new();
 #[btf_map]
@@ -162,18 +166,18 @@ pub fn is_allowed(slot: u32, client: AnyAddress) -> bool {
 ///
 /// [`DropReason::Malformed`].
 #[inline(always)]
-pub fn parse<A: Family>(skb: &Skb<'_>) -> Result<&'static Packet<A>, DropReason> {
+pub fn parse<A: Family>(frame: &impl Frame) -> Result<&'static Packet<A>, DropReason> {
     let Some(packet) = A::packet() else { return Err(DropReason::Malformed) };
     // SAFETY: the memory is this CPU's own, and a program reads one packet only, once: now.
     let packet = unsafe { &mut *packet };
-    read_packet::<A>(skb, packet)?;
+    read_packet(frame, packet)?;
     Ok(packet)
 }
 
 /// A function of its own for its stack.
 #[inline(never)]
-fn read_packet<A: Family>(skb: &Skb<'_>, packet: &mut Packet<A>) -> Result<(), DropReason> {
-    packet.read(skb)
+fn read_packet<A: Family>(frame: &impl Frame, packet: &mut Packet<A>) -> Result<(), DropReason> {
+    packet.read(frame)
 }
 
 /// The network namespace in which the agent works (`SO_NETNS_COOKIE`); socket programs leave all others alone.
@@ -364,6 +368,9 @@ impl<A: Address> World<A> for Maps {
 
     #[inline(always)]
     fn network_of(&self, address: A) -> Option<Zone> {
+        if !TOPS.get(u32::from(A::IS_V6)).is_some_and(|tops| tops.may_have(address.top())) {
+            return None;
+        }
         SUBNETS.get(&Key::new(128, address.any())).map(|&slot| Zone(slot as u16))
     }
 

@@ -1,9 +1,9 @@
 //! XDP on uplinks: what `from_uplink` is certain to drop is dropped before the kernel spends anything on it.
 //!
 //! Nothing is decided here: the rules are `from_uplink`'s, asked without a trace. Whatever takes more than a look passes, and
-//! `from_uplink` judges it: fragments, ICMP errors, options, VLAN tags, broken headers, and all that may belong to a flow. Every packet of
-//! an uplink comes through here, so those that pass must be quick: two look-ups of their addresses in a trie with few entries, for
-//! most.
+//! `from_uplink` judges it: later fragments, ICMP errors, VLAN tags, broken headers, and all that may belong to a flow. Every
+//! packet of an uplink comes through here, so those that pass must be quick: for most it is enough that neither of their
+//! addresses can be a container's.
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, macros::xdp, programs::XdpContext};
 use dataplane_common::{
@@ -18,7 +18,7 @@ use dataplane_common::{
 
 use crate::{
     drops::{Dropped, Outcome, finish},
-    maps::{CONFIG, Family, Maps},
+    maps::{self, Family, Maps, config},
     rate,
     xdp::Buffer,
 };
@@ -42,35 +42,38 @@ fn run(buffer: &Buffer<'_>) -> Outcome {
     }
 }
 
-/// An IP packet. A function of its own for each family, so that their stacks do not add up.
-#[inline(never)]
+/// An IP packet, which passes unless something of it makes a closer look worth while.
+#[inline(always)]
 fn packet<A: Family>(buffer: &Buffer<'_>) -> Outcome {
-    let Ok(packet) = Packet::<A>::parse(buffer) else { return Ok(PASS) };
-    if decision::is_spoofed(&Maps, &packet) {
-        return Err(Dropped::at(0, DropReason::SpoofedOutside));
-    }
-    // Only of these is it certain whether they belong to a flow.
-    if !matches!(packet.kind, Kind::Tcp | Kind::Udp | Kind::EchoRequest | Kind::EchoReply) {
+    let Some(header) = buffer.read::<A::Header>(ethernet::LEN) else { return Ok(PASS) };
+    let (source, destination) = (A::source(&header), A::destination(&header));
+    let of_container = Maps.network_of(source).is_some() || Maps.network_of(destination).is_some();
+    let limited = config().is_some_and(|config| config.flags & Config::RATED != 0);
+    if of_container || limited { look::<A>(buffer, of_container) } else { Ok(PASS) }
+}
+
+/// The closer look, at what has a container's address or may exceed a limit. A function of its own for each family, so that their
+/// stacks do not add up.
+#[inline(never)]
+fn look<A: Family>(buffer: &Buffer<'_>, of_container: bool) -> Outcome {
+    let Ok(packet) = maps::parse::<A>(buffer) else { return Ok(PASS) };
+    if packet.kind == Kind::IcmpError || !packet.has_flow() || !(of_container || decision::opens(packet)) {
         return Ok(PASS);
     }
-    let to_container = World::<A>::network_of(&Maps, packet.destination).is_some();
-    let may_flood = CONFIG.get(0).is_some_and(|config| config.flags & Config::RATED != 0) && decision::opens(&packet);
-    if !to_container && !may_flood {
-        return Ok(PASS);
-    }
-    match decision::from_outside(&Maps, buffer.ifindex(), &packet) {
-        Verdict::Drop(reason) if to_container && !has_flow(&packet) => Err(Dropped::at(0, reason)),
-        Verdict::Publish(port) if rate::is_exhausted(packet.source, &port) && !has_flow(&packet) => {
-            Err(Dropped::at(port.endpoint, DropReason::FloodingClient))
+    let dropped = match decision::from_outside(&Maps, buffer.ifindex(), packet) {
+        Verdict::Drop(reason) => Dropped::at(0, reason),
+        Verdict::Publish(port) if rate::is_exhausted(packet.source, &port) => {
+            Dropped::at(port.endpoint, DropReason::FloodingClient)
         }
-        _ => Ok(PASS),
-    }
+        _ => return Ok(PASS),
+    };
+    if is_known(packet) { Ok(PASS) } else { Err(dropped) }
 }
 
 /// Is there a flow to which the packet may belong? Whether it still lives is for `from_uplink` to say.
 #[inline(always)]
-fn has_flow<A: Family>(packet: &Packet<A>) -> bool {
+fn is_known<A: Family>(packet: &Packet<A>) -> bool {
     let key = packet.tuple.key(packet.protocol, Zone::OUTSIDE);
-    // SAFETY: only the presence of the entry is looked at.
+    // SAFETY: only the presence of the entries is looked at.
     unsafe { A::flows().get(&key).is_some() || A::embryos().get(&key).is_some() }
 }

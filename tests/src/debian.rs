@@ -26,12 +26,12 @@ impl Machine {
     }
 }
 
-/// Where the packages are unpacked: beside the test program's own build, `<target>/<profile>/deps/<test program>`.
+/// Where the packages are unpacked: in the folder of this program's own build, which is `<target>/<profile>/deps/<test program>` or
+/// `<target>/<profile>/<program>`.
 fn packages() -> io::Result<PathBuf> {
     let program = env::current_exe()?;
-    let target = program.ancestors().nth(3).unwrap_or(&program);
-    let packages = target.join("peers");
-    fs::metadata(packages.join("packages")).map(|_| packages)
+    let places = program.ancestors().skip(2).take(2).map(|folder| folder.join("peers"));
+    places.into_iter().find(|packages| packages.join("packages").is_file()).ok_or(io::ErrorKind::NotFound.into())
 }
 
 /// Lays unpacked packages over `/usr` of the machine that the thread has entered.

@@ -150,6 +150,8 @@ pub trait IpHeader: Address {
     fn fields(header: &Self::Header) -> Option<IpFields<Self>>;
     /// The source that a header names.
     fn source(header: &Self::Header) -> Self;
+    /// The destination that a header names.
+    fn destination(header: &Self::Header) -> Self;
     /// Is its checksum right? IPv6 has none.
     fn is_sound(header: &Self::Header) -> bool;
     /// Gives the header other addresses and a time to live that is lower by `hops`; IPv4's checksum is updated, so that a wrong
@@ -188,6 +190,11 @@ impl IpHeader for V4 {
     #[inline(always)]
     fn source(header: &Self::Header) -> Self {
         header.source
+    }
+
+    #[inline(always)]
+    fn destination(header: &Self::Header) -> Self {
+        header.destination
     }
 
     #[inline(always)]
@@ -235,6 +242,11 @@ impl IpHeader for V6 {
     #[inline(always)]
     fn source(header: &Self::Header) -> Self {
         header.source
+    }
+
+    #[inline(always)]
+    fn destination(header: &Self::Header) -> Self {
+        header.destination
     }
 
     #[inline(always)]

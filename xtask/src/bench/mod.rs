@@ -30,8 +30,8 @@ use crate::workspace::Workspace;
 ///
 /// Between two containers: TCP stream, UDP packets, TCP request/response and new TCP connections, next to the same over a bare
 /// veth pair (nothing can be faster) and over a plain Linux bridge, by turns. Of single packets: nanoseconds in each eBPF
-/// program on each path. Everything happens in network namespaces of its own; needs root, through sudo where the caller is
-/// not. Takes about two minutes after the build. Figures of different runs or machines cannot be compared, ratios can.
+/// program on each path. Of the shield: packets dropped in a second, next to TC and nftables. Everything happens in network namespaces of its own; needs root, through sudo where the caller is
+/// not. Takes about four minutes after the build. Figures of different runs or machines cannot be compared, ratios can.
 #[derive(Args)]
 pub(crate) struct BenchArgs {
     /// How often everything is measured
@@ -53,10 +53,6 @@ pub(crate) struct BenchArgs {
     /// Print JSON with every sample
     #[arg(long)]
     json: bool,
-
-    /// The nft program to measure against, with the folders of its libraries; for this program itself
-    #[arg(long, value_name = "PATH", hide = true, num_args = 1..)]
-    nft: Vec<PathBuf>,
 
     /// Measure this binary instead of building one
     #[arg(long, value_name = "PATH")]
@@ -105,7 +101,8 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
     }
     if wanted(Part::Shield) {
         let spandrel = spandrel_to_measure(workspace, args)?;
-        say("Measuring", "the shield");
+        crate::peers::ensure(workspace)?;
+        say("Measuring", "the shield, and nftables");
         report.shield = shield(args, &spandrel)?;
         if !args.json {
             println!("{}", shield::report(&report.shield));
@@ -125,26 +122,32 @@ fn spandrel_to_measure(workspace: &Workspace, args: &BenchArgs) -> Result<PathBu
     }
 }
 
-/// Measures the shield, which takes root like the above.
-fn shield(args: &BenchArgs, spandrel: &Path) -> Result<Vec<shield::Samples>> {
-    let (program, libraries) = args.nft.split_first().context("no nft")?;
-    let nft = shield::Nft { program: program.clone(), libraries: libraries.to_vec() };
-    shield::measure(spandrel, &nft, args)
-}
-
 /// Measures between containers, which takes root: who is not calls this program once more.
 fn containers(args: &BenchArgs, spandrel: &Path) -> Result<Vec<containers::Series>> {
     if geteuid().is_root() {
         return containers::measure(spandrel, args);
     }
+    Ok(as_root(args, spandrel, "containers")?.containers)
+}
+
+/// Measures the shield, which takes root, too.
+fn shield(args: &BenchArgs, spandrel: &Path) -> Result<Vec<shield::Samples>> {
+    if geteuid().is_root() {
+        return shield::measure(spandrel, args);
+    }
+    Ok(as_root(args, spandrel, "shield")?.shield)
+}
+
+/// Calls this program once more, as root, for one part.
+fn as_root(args: &BenchArgs, spandrel: &Path, part: &str) -> Result<Report> {
     let this = env::current_exe().context("cannot tell where this program is")?;
     let mut again = privilege::command(&this, "making network namespaces")?;
-    again.args(["bench", "--only", "containers", "--json", "--spandrel"]).arg(spandrel);
+    again.args(["bench", "--only", part, "--json", "--spandrel"]).arg(spandrel);
     again.args(["--rounds", &args.rounds.to_string(), "--seconds", &args.seconds.to_string()]);
     if args.ipv6 {
         again.arg("--ipv6");
     }
-    Ok(json_of::<Report>(again)?.containers)
+    json_of(again)
 }
 
 /// Runs a program that measures, its messages going where ours go, and reads what it prints.

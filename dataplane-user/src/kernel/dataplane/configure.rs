@@ -9,8 +9,8 @@ use std::{
 use aya::maps::{MapError, lpm_trie::Key};
 use dataplane_common::{
     V4, V6, Zone,
-    address::AnyAddress,
-    layout::{Config, Endpoint, Interface, MAX_ENDPOINTS, MAX_NETWORKS, Neighbor, Network, TrustedKey, Uplink},
+    address::{Address as _, AnyAddress},
+    layout::{Config, Endpoint, Interface, MAX_ENDPOINTS, MAX_NETWORKS, Neighbor, Network, Tops, TrustedKey, Uplink},
     port::Pool,
 };
 use ipnet::IpNet;
@@ -59,6 +59,7 @@ impl Dataplane {
             flags: old.flags,
         };
         self.maps.config.set(0, config, 0)?;
+        self.write_tops()?;
         // The host's own flows are slot 0's.
         let host = Endpoint { quota: self.quota()?, ..NO_ENDPOINT };
         Ok(self.maps.endpoints.set(0, host, 0)?)
@@ -102,6 +103,7 @@ impl Dataplane {
         for subnet in &config.subnets {
             self.maps.subnets.insert(&prefix(subnet), slot, 0)?;
         }
+        self.write_tops()?;
         let interface = Interface { endpoint: 0, network: Zone(config.slot), reserved: 0 };
         self.maps.interfaces.insert(config.bridge_ifindex, interface, 0)?;
         self.attach(&config.bridge, &attach::BRIDGE)?;
@@ -134,6 +136,7 @@ impl Dataplane {
         for key in subnets {
             absent_is_fine(self.maps.subnets.remove(&key))?;
         }
+        self.write_tops()?;
         if old.bridge != 0 {
             absent_is_fine(self.maps.interfaces.remove(&old.bridge))?;
         }
@@ -242,6 +245,23 @@ impl Dataplane {
         self.write_trusted()?;
         self.routes_changed()?;
         result.and(self.set_shields(uplinks))
+    }
+
+    /// Tells how the addresses of all subnets begin.
+    fn write_tops(&mut self) -> Result<(), DataplaneError> {
+        let mut tops = [Tops::NONE; 2];
+        for (key, _) in self.maps.subnets.iter().filter_map(Result::ok) {
+            let (address, len) = (key.data(), key.prefix_len() as u8);
+            if address.is_v4() {
+                tops[0].add(V4::from_any(address).top(), len - MAPPED);
+            } else {
+                tops[1].add(V6::from_any(address).top(), len);
+            }
+        }
+        for (index, tops) in tops.into_iter().enumerate() {
+            self.maps.tops.set(index as u32, tops, 0)?;
+        }
+        Ok(())
     }
 
     /// Tells which addresses are the host's own; gateways of networks are so anyway.
@@ -404,10 +424,13 @@ fn capacity(subnets: &[IpNet]) -> u32 {
         .max(1)
 }
 
+/// How many bits stand before an IPv4 address that is mapped into IPv6.
+const MAPPED: u8 = 96;
+
 /// The subnet as a prefix of either family's addresses.
 fn prefix(subnet: &IpNet) -> Key<AnyAddress> {
-    let mapped = if subnet.addr().is_ipv4() { 96 } else { 0 };
-    Key::new(mapped + u32::from(subnet.prefix_len()), subnet.network().into())
+    let mapped = if subnet.addr().is_ipv4() { MAPPED } else { 0 };
+    Key::new((mapped + subnet.prefix_len()).into(), subnet.network().into())
 }
 
 fn network(config: &NetworkConfig) -> Network {

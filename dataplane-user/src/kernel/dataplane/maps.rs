@@ -12,7 +12,7 @@ use dataplane_common::{
     address::AnyAddress,
     layout::{
         AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount, Published,
-        PublishedKey, SocketPeer, SocketPeerKey, TrustedKey, Uplink,
+        PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
     },
     rate::{Bucket, ClientKey},
 };
@@ -34,6 +34,7 @@ pub(super) struct Maps {
     /// A second handle of the same map, for what aya's type cannot do.
     pub(super) neighbors_raw: MapData,
     pub(super) subnets: LpmTrie<MapData, AnyAddress, u32>,
+    pub(super) tops: Array<MapData, Tops>,
     pub(super) local_addresses: HashMap<MapData, AnyAddress, u32>,
     pub(super) published: HashMap<MapData, PublishedKey, Published>,
     pub(super) port_generations: Array<MapData, u32>,
@@ -62,6 +63,7 @@ const SHAPES: &[Shape] = &[
     shape::<u32, Network>("NETWORKS", MapType::Array),
     shape::<u32, u32>("NEIGHBORS", MapType::ArrayOfMaps),
     shape::<aya::maps::lpm_trie::Key<AnyAddress>, u32>("SUBNETS", MapType::LpmTrie),
+    shape::<u32, Tops>("TOPS", MapType::Array),
     shape::<AnyAddress, u32>("LOCAL_ADDRESSES", MapType::Hash),
     shape::<PublishedKey, Published>("PUBLISHED", MapType::Hash),
     shape::<u32, u32>("PORT_GENERATIONS", MapType::Array),
@@ -117,6 +119,7 @@ impl Maps {
             neighbors: take(ebpf, "NEIGHBORS")?.try_into()?,
             neighbors_raw: MapData::from_pin(root.join("maps/NEIGHBORS"))?,
             subnets: take(ebpf, "SUBNETS")?.try_into()?,
+            tops: take(ebpf, "TOPS")?.try_into()?,
             local_addresses: hash(ebpf, "LOCAL_ADDRESSES")?,
             published: hash(ebpf, "PUBLISHED")?,
             port_generations: take(ebpf, "PORT_GENERATIONS")?.try_into()?,

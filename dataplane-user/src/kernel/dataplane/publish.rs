@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::maps::{MapError, PerCpuValues, lpm_trie::Key};
 use dataplane_common::{
     address::AnyAddress,
-    layout::{AllowedKey, Endpoint, MAX_ALLOWED, MAX_PORTS, MAX_PUBLISHED, PortCount, Published, PublishedKey},
+    layout::{AllowedKey, Config, Endpoint, MAX_ALLOWED, MAX_PORTS, MAX_PUBLISHED, PortCount, Published, PublishedKey},
     wire::Be16,
 };
 use ipnet::IpNet;
@@ -53,10 +53,11 @@ impl Dataplane {
                         None => self.close(slot)?,
                     }
                 }
+                self.write_limited()?;
                 return Err(error);
             }
         }
-        Ok(())
+        self.write_limited()
     }
 
     /// Closes ports and ends their flows; absent ones are fine.
@@ -65,7 +66,20 @@ impl Dataplane {
     ///
     /// The kernel refuses.
     pub fn unpublish(&mut self, slots: &[u32]) -> Result<(), DataplaneError> {
-        slots.iter().try_for_each(|slot| self.close(*slot))
+        slots.iter().try_for_each(|slot| self.close(*slot))?;
+        self.write_limited()
+    }
+
+    /// Tells the shield whether any port limits its clients: where none does, it need not look for them.
+    fn write_limited(&mut self) -> Result<(), DataplaneError> {
+        let limited = self.ports.values().flat_map(|port| &port.entries).any(|(_, value)| value.rate != 0);
+        let mut config = self.maps.config.get(&0, 0)?;
+        let flags = if limited { config.flags | Config::RATED } else { config.flags & !Config::RATED };
+        if flags != config.flags {
+            config.flags = flags;
+            self.maps.config.set(0, config, 0)?;
+        }
+        Ok(())
     }
 
     /// What went through a port since it was published.

@@ -17,7 +17,6 @@ use super::peers::{Peer, Way};
 use super::statistics::Estimate;
 use super::table;
 use crate::progress::items;
-pub(super) use wall::Nft;
 use wall::{Means, Wall};
 
 /// The loads that are measured through an uplink, from outside to the host.
@@ -34,10 +33,10 @@ pub(super) struct Samples {
 }
 
 /// Takes all samples. Must be root.
-pub(super) fn measure(spandrel: &Path, nft: &Nft, args: &BenchArgs) -> Result<Vec<Samples>> {
+pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>> {
     let lab = Lab::with(spandrel.to_path_buf());
     let (cpus, period) = (Cpus::choose()?, Duration::from_secs_f64(args.seconds));
-    let walls = Means::ALL.into_iter().map(|means| Wall::new(&lab, means, nft)).collect::<Result<Vec<_>>>()?;
+    let walls = Means::ALL.into_iter().map(|means| Wall::new(&lab, means)).collect::<Result<Vec<_>>>()?;
     let ours = Means::OURS.into_iter().map(|means| position(&walls, means)).collect::<Result<Vec<_>>>()?;
     let mut all: Vec<_> =
         walls.iter().map(|wall| Samples { means: wall.means, dropped: Vec::new(), passed: Vec::new() }).collect();
@@ -62,11 +61,7 @@ pub(super) fn measure(spandrel: &Path, nft: &Nft, args: &BenchArgs) -> Result<Ve
     for round in 0..args.rounds {
         for &index in &turn(&every, round) {
             progress.set_message(walls[index].means.name());
-            let toll = walls[index].flood(
-                threads[index],
-                if std::env::var("SAME").is_ok() { cpus.server } else { cpus.client },
-                period,
-            )?;
+            let toll = walls[index].flood(threads[index], cpus.server, period)?;
             all[index].dropped.push(toll.packets as f64 / toll.time.as_secs_f64());
             progress.inc(1);
         }
@@ -75,7 +70,7 @@ pub(super) fn measure(spandrel: &Path, nft: &Nft, args: &BenchArgs) -> Result<Ve
     Ok(all)
 }
 
-fn position(walls: &[Wall<'_>], means: Means) -> Result<usize> {
+fn position(walls: &[Wall], means: Means) -> Result<usize> {
     walls.iter().position(|wall| wall.means == means).context("a means that is none")
 }
 
@@ -90,7 +85,7 @@ fn turn(indices: &[usize], round: u32) -> Vec<usize> {
 }
 
 /// Somebody outside, and the host itself.
-fn peer(wall: &Wall<'_>) -> Peer {
+fn peer(wall: &Wall) -> Peer {
     Peer {
         way: Way::Veth,
         client: Net::clone(&wall.outside),

@@ -3,8 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +14,6 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use spandrel_tests::{Agent, Host, Lab, Machine, Uplink, V4};
 
 use super::flood::{Flood, datagram};
@@ -66,22 +64,13 @@ impl Means {
     }
 }
 
-/// An nftables program, which need not be the system's.
-pub(in super::super) struct Nft {
-    /// The program.
-    pub(in super::super) program: PathBuf,
-    /// The folders of its libraries where they are not the system's.
-    pub(in super::super) libraries: Vec<PathBuf>,
-}
-
 /// A host with a wall, and a machine before it.
-pub(super) struct Wall<'n> {
+pub(super) struct Wall {
     pub(super) means: Means,
     pub(super) host: Host,
     pub(super) outside: Machine,
     pub(super) uplink: Uplink,
     _agent: Option<Agent>,
-    nft: &'n Nft,
     target: Ipv4Addr,
 }
 
@@ -96,11 +85,11 @@ pub(super) struct Toll {
 /// The network whose addresses nobody outside may reach, where there is no agent that makes one.
 const NETWORK: &str = "172.17.0.0/16";
 
-impl<'n> Wall<'n> {
-    pub(super) fn new(lab: &Lab, means: Means, nft: &'n Nft) -> Result<Self> {
+impl Wall {
+    pub(super) fn new(lab: &Lab, means: Means) -> Result<Self> {
         let (host, outside) = (lab.host("host"), lab.machine("outside"));
         let uplink = lab.uplink(&host, &outside);
-        let mut wall = Self { means, host, outside, uplink, _agent: None, nft, target: Ipv4Addr::new(172, 17, 0, 2) };
+        let mut wall = Self { means, host, outside, uplink, _agent: None, target: Ipv4Addr::new(172, 17, 0, 2) };
         match means.xdp() {
             Some(option) => {
                 wall._agent = Some(wall.host.agent_with(option));
@@ -109,13 +98,13 @@ impl<'n> Wall<'n> {
                 };
                 wall.target = target;
             }
-            None => wall.make_rule()?,
+            None => wall.make_rule(),
         }
         Ok(wall)
     }
 
     /// The one rule of nftables that drops and counts the same.
-    fn make_rule(&self) -> Result<()> {
+    fn make_rule(&self) {
         let (family, chain) = match self.means {
             Means::NftablesIngress => {
                 ("netdev", format!("type filter hook ingress device {} priority 0", self.uplink.name))
@@ -125,17 +114,8 @@ impl<'n> Wall<'n> {
         let rules = format!(
             "table {family} wall {{\nchain wall {{\n{chain};\nip saddr {NETWORK} drop\nip daddr {NETWORK} counter drop\n}}\n}}"
         );
-        self.nft(&[&rules]).map(drop)
-    }
-
-    fn nft(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(&self.nft.program);
-        command.env("LD_LIBRARY_PATH", std::env::join_paths(&self.nft.libraries)?).args(arguments);
-        let output = self.host.output(command);
-        if output.code != Some(0) {
-            bail!("nft does not do as it is told: {}", output.stderr.trim());
-        }
-        Ok(output.stdout)
+        self.host.install_debian();
+        self.host.command(&["nft", &rules]).ok();
     }
 
     /// How many packets the wall has dropped so far, as it counts itself.
@@ -145,7 +125,7 @@ impl<'n> Wall<'n> {
             let counts = drops.iter().filter(|drop| drop["Reason"] == "DirectAccess");
             return Ok(counts.filter_map(|drop| drop["Packets"].as_u64()).sum());
         }
-        let rules: Value = serde_json::from_str(&self.nft(&["-j", "list", "ruleset"])?)?;
+        let rules = self.host.command("nft --json list ruleset").json();
         let parts = rules["nftables"].as_array().into_iter().flatten();
         let expressions = parts.filter_map(|part| part["rule"]["expr"].as_array()).flatten();
         Ok(expressions.filter_map(|expression| expression["counter"]["packets"].as_u64()).sum())

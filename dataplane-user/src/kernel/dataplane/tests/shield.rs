@@ -3,9 +3,8 @@
 use aya::maps::{HashMap, Map, MapData};
 use dataplane_common::{
     V4, V6,
-    layout::{Config, Published, PublishedKey},
+    layout::Config,
     rate::{Bucket, ClientKey},
-    wire::Be16,
 };
 use rtnetlink::{
     LinkUnspec,
@@ -44,45 +43,36 @@ fn passes(bench: &mut Bench, frame: &[u8]) {
     assert_eq!(bench.dataplane.drops().unwrap(), before);
 }
 
-/// Limits how fast a client may open flows to a port.
-fn limit(bench: &mut Bench, port: &PortConfig, rate: u32) {
-    let PortEntry { host, host_port, protocol, .. } = port.entries[0];
-    let key = PublishedKey { address: host.into(), port: Be16::new(host_port), protocol, reserved: 0 };
-    let maps = &mut bench.dataplane.maps;
-    let published = maps.published.get(&key, 0).unwrap();
-    maps.published.insert(key, Published { rate, ..published }, 0).unwrap();
-    let config = maps.config.get(&0, 0).unwrap();
-    maps.config.set(0, Config { flags: config.flags | Config::RATED, ..config }, 0).unwrap();
-}
-
 /// The buckets of clients.
 fn clients(host: &Host) -> HashMap<MapData, ClientKey, Bucket> {
     let path = host.bpffs().join(format!("v{}/maps/CLIENTS", layout::VERSION));
     Map::LruHashMap(MapData::from_pin(path).unwrap()).try_into().unwrap()
 }
 
-fn client(address: IpAddr) -> ClientKey {
+fn client(address: IpAddr, port: u32) -> ClientKey {
     match address {
-        IpAddr::V4(address) => ClientKey::of::<V4>(address.into(), 0),
-        IpAddr::V6(address) => ClientKey::of::<V6>(address.into(), 0),
+        IpAddr::V4(address) => ClientKey::of::<V4>(address.into(), port),
+        IpAddr::V6(address) => ClientKey::of::<V6>(address.into(), port),
     }
 }
 
 /// A bucket that stays empty for as long as a test runs.
 const EMPTY: Bucket = Bucket { full_at: u64::MAX / 2 };
 
-fn published(bench: &mut Bench, family: Family, protocol: Protocol) -> PortConfig {
+/// Publishes A's port, where a client may open `rate` flows in a second; the port's slot.
+fn publish(bench: &mut Bench, family: Family, protocol: Protocol, rate: u32) -> u32 {
     let mut port = Bench::port(family, HTTP.0, HTTP.1);
     port.entries[0].protocol = protocol;
+    port.rate = rate;
     bench.dataplane.publish(std::slice::from_ref(&port)).unwrap();
-    port
+    port.slot
 }
 
 #[test]
 fn sources_of_our_networks_are_spoofed() {
     Host::new().run(|bench| {
         for family in FAMILIES {
-            published(bench, family, Protocol::TCP);
+            publish(bench, family, Protocol::TCP, 0);
             for source in [family.a(), family.c(), family.gateway()] {
                 for payload in [Payload::Udp(1, 2), Payload::Tcp(5000, HTTP.0, SYN), Payload::Echo(7, true)] {
                     for destination in [family.host(), family.b(), family.outside()] {
@@ -106,6 +96,7 @@ fn row_11_unsolicited_packets_to_containers_die_before_the_stack() {
                     Payload::Udp(5000, 53),
                     Payload::Echo(7, true),
                     Payload::Echo(7, false),
+                    Payload::Other(ESP),
                 ] {
                     dies(bench, 0, &from_outside(family, to, payload), DropReason::DirectAccess);
                 }
@@ -119,8 +110,7 @@ fn row_11_unsolicited_packets_to_containers_die_before_the_stack() {
 fn what_the_shield_cannot_judge_passes() {
     Host::new().run(|bench| {
         for family in FAMILIES {
-            let port = published(bench, family, Protocol::TCP);
-            limit(bench, &port, 1);
+            publish(bench, family, Protocol::TCP, 1);
             let direct = from_outside(family, family.a(), Payload::Tcp(5000, 80, SYN)).frame();
             let changed = |change: &dyn Fn(&mut Vec<u8>)| {
                 let mut frame = direct.clone();
@@ -128,10 +118,28 @@ fn what_the_shield_cannot_judge_passes() {
                 frame
             };
             let ethertype = |frame: &mut Vec<u8>, number: u16| frame[12..14].copy_from_slice(&number.to_be_bytes());
+            // The second 16 bytes of a packet, the rest of the frame being whatever it is.
             let fragment = |frame: &mut Vec<u8>| match family {
-                Family::V4 => frame[14 + 6] = 0x20,
-                Family::V6 => frame[14 + 6] = 44,
+                Family::V4 => {
+                    frame[14 + 7] = 2;
+                    // The header's checksum is smaller by as much.
+                    let sum = u16::from_be_bytes([frame[14 + 10], frame[14 + 11]]) - 2;
+                    frame[14 + 10..14 + 12].copy_from_slice(&sum.to_be_bytes());
+                }
+                Family::V6 => {
+                    frame[14 + 6] = 44;
+                    frame[14 + 40..14 + 44].copy_from_slice(&[6, 0, 0, 16]);
+                }
             };
+            let (echo, error) = (
+                from_outside(family, family.a(), Payload::Echo(7, true)),
+                match family {
+                    Family::V4 => (14 + 20, 3),
+                    Family::V6 => (14 + 40, 1),
+                },
+            );
+            let mut unreachable = echo.frame();
+            unreachable[error.0] = error.1;
             let frames = [
                 changed(&|frame| ethertype(frame, 0x8100)),
                 changed(&|frame| ethertype(frame, 0x0806)),
@@ -139,7 +147,7 @@ fn what_the_shield_cannot_judge_passes() {
                 changed(&fragment),
                 changed(&|frame| frame[14] ^= 0x70),
                 changed(&|frame| frame.truncate(40)),
-                from_outside(family, family.a(), Payload::Other(ESP)).frame(),
+                unreachable,
                 from_outside(family, family.host(), Payload::Tcp(5000, 22, SYN)).frame(),
                 from_outside(family, family.host(), Payload::Udp(5000, 53)).frame(),
                 from_outside(family, family.gateway(), Payload::Tcp(5000, 22, SYN)).frame(),
@@ -194,8 +202,10 @@ fn a_client_beyond_its_rate_is_dropped_and_no_other_nor_its_open_flows() {
                     _ => Payload::Udp(port, HTTP.0),
                 };
                 let to_host = |payload| from_outside(family, family.host(), payload);
-                let port = published(bench, family, protocol);
-                let key = client(family.outside());
+                let port = publish(bench, family, protocol, 0);
+                let key = client(family.outside(), port);
+                let looks = |bench: &Bench| bench.dataplane.maps.config.get(&0, 0).unwrap().flags & Config::RATED != 0;
+                assert!(!looks(bench));
 
                 // Without a limit nobody is counted.
                 passes(bench, &to_host(opening(4000)).frame());
@@ -203,7 +213,8 @@ fn a_client_beyond_its_rate_is_dropped_and_no_other_nor_its_open_flows() {
                 assert!(clients.get(&key, 0).is_err());
 
                 // Within its rate a client is accounted for each flow that it opens, and for no other packet.
-                limit(bench, &port, 1000);
+                publish(bench, family, protocol, 1000);
+                assert!(looks(bench));
                 for _ in 0..3 {
                     passes(bench, &to_host(opening(4001)).frame());
                 }
@@ -237,9 +248,10 @@ fn a_client_beyond_its_rate_is_dropped_and_no_other_nor_its_open_flows() {
                 clients.insert(key, Bucket::default(), 0).unwrap();
                 assert_eq!(bench.arrives(&to_host(opening(4002)).frame()).verdict, REDIRECT);
 
-                bench.dataplane.unpublish(&[port.slot]).unwrap();
+                bench.dataplane.unpublish(&[port]).unwrap();
+                assert!(!looks(bench));
                 for address in [family.outside(), neighbor, other] {
-                    let _ = clients.remove(&client(address));
+                    let _ = clients.remove(&client(address, port));
                 }
                 bench.dataplane.remove_endpoint(A).unwrap();
                 let config = bench.endpoint(A);
