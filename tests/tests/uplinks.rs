@@ -1,7 +1,7 @@
 //! SEMANTICS §1: several uplinks, policy routing, and uplinks that come, go and change while things flow. What is under way under an
 //! address that is gone dies; what is new uses the new one; nothing leaves under an old or a private one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use spandrel_tests::*;
 
@@ -172,4 +172,54 @@ fn an_uplink_may_come_later() {
         host.add_default_route(cable.outside(family));
     }
     works();
+}
+/// Row 14: with a rule for the source address (`ip rule add from SUBNET`), a network leaves by another uplink, and under that one's
+/// address; other networks do not. It stays so when routes are looked up anew.
+#[test]
+fn a_rule_sends_a_network_out_by_another_uplink() {
+    let site = Multihomed::new();
+    site.host.create_network("--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64 red");
+    site.host.create_network("--ipv6 --subnet 10.2.0.0/24 --subnet fd00:2::/64 blue");
+    let red = site.host.run_container("--name in-red --network red");
+    let blue = site.host.run_container("--name in-blue --network blue");
+    for (family, subnet, prefix) in [(V4, "10.2.0.0", 24), (V6, "fd00:2::", 64)] {
+        site.host.add_default_route_to_table(100, site.cables[1].outside(family));
+        site.host.add_source_rule(subnet.parse().unwrap(), prefix, 100);
+        let far = Site::far(family);
+        let services = site.serve(family);
+        services[0].assert_reached(&red, far, site.cables[0].host(family));
+        services[1].assert_reached(&blue, far, site.cables[1].host(family));
+
+        let mut link = blue.tcp_connect(far, TCP_PORT).unwrap();
+        link.echo("before").unwrap();
+        // Any change of a route makes every flow look for its way again.
+        site.host.add_route("198.51.100.0".parse().unwrap(), 24, site.cables[0].outside(V4));
+        services[0].assert_reached(&red, far, site.cables[0].host(family));
+        link.echo("after").expect("the connection goes on by the second uplink");
+    }
+}
+
+/// Row 14: when the default route moves to another uplink, flows do not follow it under the first one's address: new ones begin,
+/// under the address of the uplink that they leave by.
+#[test]
+fn a_flow_does_not_move_to_another_uplink() {
+    let site = Multihomed::new();
+    site.host.create_network("--ipv6 red");
+    let container = site.host.run_container("--name box --network red");
+    for family in Family::BOTH {
+        let far = Site::far(family);
+        let services = site.serve(family);
+        let socket = container.briefly().udp_bind(family.any(), 0).unwrap();
+        let seen = ask(&socket, (far, UDP_PORT).into(), "by the first").unwrap();
+        assert_eq!(seen.ip(), site.cables[0].host(family));
+
+        let frames = site.outside[1].briefly().frames(&site.cables[1].outside_name);
+        site.host.remove_default_route(site.cables[0].outside(family));
+        wait_for_way_out(&container, far, site.cables[1].host(family));
+        services[1].assert_reached(&container, far, site.cables[1].host(family));
+        let second = |seen: &SocketAddr| seen.ip() == site.cables[1].host(family);
+        let moved = within(PATIENCE, || ask(&socket, (far, UDP_PORT).into(), "by the second").ok().filter(second));
+        assert!(moved.is_some(), "an old socket does not leave by the second uplink");
+        assert_nothing_from(&frames, &[site.cables[0].host(family), container.ip(family)]);
+    }
 }
