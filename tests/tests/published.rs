@@ -181,3 +181,51 @@ fn published_ports_are_reached_over_any_uplink() {
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
 }
+
+/// Rows 4, 5 and 9: one socket may ask by several of the host's addresses, as clients of a name server with two addresses do. Each
+/// question is answered by the address that was asked, and the client is seen under its own address.
+#[test]
+fn one_socket_may_ask_by_several_addresses() {
+    let site = Site::with_networks(["red", "blue"]);
+    let web = site.host.run_container(&format!("--name web --network red {PUBLISH}"));
+    let neighbour = site.host.run_container("--name neighbour --network red");
+    let other = site.host.run_container("--name other --network blue");
+    for family in Family::BOTH {
+        let _services = web.serve(family.any());
+        let addresses = [site.public(family), site.host.gateway("red", family), site.host.gateway("blue", family)];
+        for (client, own, count) in [
+            (&*other, other.ip(family), 3),
+            (&neighbour, neighbour.ip(family), 3),
+            (&site.internet, Site::far(family), 1),
+        ] {
+            let socket = client.udp_bind(own, 0).unwrap();
+            for address in addresses.iter().take(count).cycle().take(2 * count) {
+                let seen = ask(&socket, (*address, PUBLISHED.1).into(), "hello");
+                let seen = seen.unwrap_or_else(|error| panic!("{} by {address}: {error}", client.name()));
+                assert_eq!(seen.ip(), own);
+            }
+        }
+    }
+}
+
+/// Row 9: so may one outside.
+#[test]
+fn one_socket_outside_may_ask_by_several_addresses() {
+    let lab = Lab::new();
+    let (host, internet) = (lab.host("host"), lab.machine("internet"));
+    let cable = lab.uplink(&host, &internet);
+    let _agent = host.agent();
+    host.create_network("--ipv6 red");
+    let web = host.run_container(&format!("--name web --network red {PUBLISH}"));
+    for (family, second, prefix) in [(V4, "198.18.1.3", 24), (V6, "2001:db8:1::3", 64)] {
+        let second: IpAddr = second.parse().unwrap();
+        host.add_address(&cable.name, second, prefix);
+        let _services = web.serve(family.any());
+        within(PATIENCE, || internet.briefly().udp_ask(second, PUBLISHED.1, "is it known?").ok()).expect("it is");
+        let socket = internet.udp_bind(cable.outside(family), 0).unwrap();
+        for address in [cable.host(family), second, cable.host(family), second] {
+            let seen = ask(&socket, (address, PUBLISHED.1).into(), "hello");
+            assert_eq!(seen.unwrap_or_else(|error| panic!("by {address}: {error}")).ip(), cable.outside(family));
+        }
+    }
+}
