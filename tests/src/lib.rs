@@ -46,6 +46,8 @@ mod netlink;
 mod passerby;
 mod probe;
 mod process;
+#[cfg(test)]
+mod semantics;
 mod state;
 mod thread;
 mod transfer;

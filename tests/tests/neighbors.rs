@@ -149,7 +149,7 @@ fn questions_stay_in_the_network() {
     control.next(|frame| asks_for(frame, gateway)).expect("the control: its own questions are seen there");
 }
 
-/// A container that joins tells its neighbours where its addresses are now: gratuitous ARP, unsolicited advertisement (RFC 5227 §3,
+/// Row announce: a container that joins tells its neighbours where its addresses are now: gratuitous ARP, unsolicited advertisement (RFC 5227 §3,
 /// RFC 4861 §7.2.6).
 #[test]
 fn a_new_container_announces_itself() {
@@ -169,7 +169,7 @@ fn a_new_container_announces_itself() {
     heard6.next(unsolicited).expect("an unsolicited neighbour advertisement");
 }
 
-/// Neighbours' caches do not stay stale: a container that takes over an address is reached at once, by its neighbours and by the
+/// Row announce: neighbours' caches do not stay stale: a container that takes over an address is reached at once, by its neighbours and by the
 /// host.
 #[test]
 fn an_address_may_move_to_another_container() {

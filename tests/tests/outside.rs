@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use spandrel_tests::*;
 
 /// A site whose network `red` has these subnets, so that routes to them can be set up beforehand.
-fn site_with_known_subnets(options: &str) -> Site {
+fn site_with_known_subnets() -> Site {
     let site = Site::new();
-    site.host.create_network(&format!("--ipv6 --subnet 10.9.0.0/24 --subnet fd00:9::/64 {options} red"));
+    site.host.create_network("--ipv6 --subnet 10.9.0.0/24 --subnet fd00:9::/64 red");
     for (subnet, prefix, family) in [("10.9.0.0", 24, V4), ("fd00:9::", 64, V6)] {
         site.internet.add_route(subnet.parse().unwrap(), prefix, site.public(family));
     }
@@ -18,7 +18,7 @@ fn site_with_known_subnets(options: &str) -> Site {
 /// Row 11: a machine outside that routes the containers' subnet to the host gets nowhere, whatever is published, by any protocol.
 #[test]
 fn containers_cannot_be_reached_by_a_route() {
-    let site = site_with_known_subnets("");
+    let site = site_with_known_subnets();
     let publishing = site.host.run_container("--name publishing --network red -p 8080:80 -p 5353:53/udp");
     let quiet = site.host.run_container("--name quiet --network red");
     for family in Family::BOTH {
@@ -126,26 +126,6 @@ fn only_the_one_who_was_asked_may_answer() {
         let stranger = site.internet.udp_bind(site.uplink.outside(family), UDP_PORT).unwrap();
         stranger.send_to(b"unasked", seen).unwrap();
         assert_silent(socket.recv_from(&mut [0; 64]));
-    }
-}
-
-/// Row 15: without masquerade a container is seen outside under its own address, by TCP, UDP and ICMP echo, and answers find their
-/// way back. Unasked, nothing comes in.
-#[test]
-fn without_masquerade_the_own_address_leaves() {
-    let site = site_with_known_subnets("--opt com.docker.network.bridge.enable_ip_masquerade=false");
-    let container = site.host.run_container("--name box --network red");
-    for family in Family::BOTH {
-        let far = Site::far(family);
-        let services = site.internet.serve(far);
-        services.assert_reached(&container, far, container.ip(family));
-        let mut link = container.tcp_connect(far, TCP_PORT).unwrap();
-        assert_eq!(link.seen_as, link.local().unwrap(), "not even the port is another one");
-        link.echo("hello").unwrap();
-
-        let inside = container.serve(family.any());
-        inside.assert_reached(&site.host, container.ip(family), site.host.gateway("red", family));
-        inside.assert_out_of_reach(&site.internet, container.ip(family));
     }
 }
 
