@@ -309,6 +309,35 @@ fn inhibit_ipv4() {
     assert_open(&site.host, &container, container.ip(V6), site.host.gateway("red", V6));
 }
 
+/// host_ipv4 and host_ipv6: the way out is masqueraded with these addresses, be they the host's own or only routed to it.
+#[test]
+fn fixed_source_addresses() {
+    let site = Site::new();
+    let own: [IpAddr; 2] = ["198.18.1.77".parse().unwrap(), "2001:db8:1::77".parse().unwrap()];
+    let routed: [IpAddr; 2] = ["198.51.100.77".parse().unwrap(), "2001:db8:7::77".parse().unwrap()];
+    for (name, addresses) in [("red", own), ("blue", routed)] {
+        let [v4, v6] = addresses;
+        network(&site, name, "", &[&format!("host_ipv4={v4}"), &format!("host_ipv6={v6}")]);
+    }
+    for (index, prefix) in [(0, 32), (1, 128)] {
+        site.host.add_address(&site.uplink.name, own[index], prefix);
+        site.internet.add_route(routed[index], prefix, site.public(Family::BOTH[index]));
+    }
+    for (name, addresses) in [("red", own), ("blue", routed)] {
+        let container = site.host.run_container(&format!("--name in-{name} --network {name} -p 80"));
+        for (family, address) in Family::BOTH.into_iter().zip(addresses) {
+            assert_open(&container, &site.internet, Site::far(family), address);
+        }
+    }
+    // What the host itself sends, and other networks, leave as before.
+    network(&site, "green", "", &[]);
+    let container = site.host.run_container("--name in-green --network green");
+    for family in Family::BOTH {
+        assert_open(&container, &site.internet, Site::far(family), site.public(family));
+        assert_open(&site.host, &site.internet, Site::far(family), site.public(family));
+    }
+}
+
 /// Options that contradict each other are refused with a sentence.
 #[test]
 fn contradictions_are_refused() {

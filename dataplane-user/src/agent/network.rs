@@ -1,6 +1,7 @@
 //! Making, mending and removing networks.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -320,8 +321,10 @@ fn network_config(network: &Network, bridge: &Bridge) -> NetworkConfig {
 fn gateway_config(network: &Network, v6: bool) -> GatewayConfig {
     let mode = network.gateway_mode(v6);
     let translates = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
+    let options = &network.bridge_options;
     GatewayConfig {
-        masquerade: translates && network.bridge_options.masquerade,
+        masquerade: translates && options.masquerade,
+        source: if v6 { options.host_ipv6.map(IpAddr::V6) } else { options.host_ipv4.map(IpAddr::V4) },
         open: mode == GatewayMode::NatUnprotected,
         routed: mode == GatewayMode::Routed,
     }

@@ -459,6 +459,12 @@ fn network(config: &NetworkConfig) -> Network {
             IpNet::V6(v6) => (network.v6, network.v6_mask) = (v6.network().into(), v6.netmask().into()),
         }
     }
+    for source in [config.v4.source, config.v6.source].into_iter().flatten() {
+        match source {
+            IpAddr::V4(v4) => network.v4_source = v4.into(),
+            IpAddr::V6(v6) => network.v6_source = v6.into(),
+        }
+    }
     for gateway in &config.gateways {
         match *gateway {
             IpAddr::V4(v4) => network.v4_gateway = v4.into(),

@@ -93,6 +93,8 @@ pub struct NetworkConfig {
 pub struct GatewayConfig {
     /// Sources are translated on the way out.
     pub masquerade: bool,
+    /// To this address of the family, whatever the uplink; `None`: to the uplink's own.
+    pub source: Option<IpAddr>,
     /// Every port of every container is reached at the container's own address.
     pub open: bool,
     /// Published ports and echoes are reached at the container's own address.

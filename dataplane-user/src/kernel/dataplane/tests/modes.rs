@@ -3,9 +3,9 @@
 use super::{packets::*, *};
 
 /// The gateway configuration that masquerade needs.
-const NAT: GatewayConfig = GatewayConfig { masquerade: true, open: false, routed: false };
-const OPEN: GatewayConfig = GatewayConfig { masquerade: true, open: true, routed: false };
-const ROUTED: GatewayConfig = GatewayConfig { masquerade: false, open: false, routed: true };
+const NAT: GatewayConfig = GatewayConfig { masquerade: true, source: None, open: false, routed: false };
+const OPEN: GatewayConfig = GatewayConfig { open: true, ..NAT };
+const ROUTED: GatewayConfig = GatewayConfig { masquerade: false, routed: true, ..NAT };
 
 /// What may be asked of a container, and its answer: on a published port, on another one, by echo.
 const EXCHANGES: [(Payload, Payload); 4] = [
@@ -135,6 +135,32 @@ fn routed_leaves_with_the_containers_own_address() {
             // It gets nowhere where the other network is closed.
             let closed = Packet::new(A, family.a(), family.c(), Payload::Echo(7, true)).frame();
             bench.dies(A, &closed, DropReason::OtherNetwork);
+        }
+    });
+}
+
+/// The address need not be the host's: it may be one that outside routes here. And no uplink need have one.
+#[test]
+fn the_way_out_may_have_an_address_of_its_own() {
+    Host::new().run(|bench| {
+        let uplink = UplinkConfig { name: "up0".into(), ifindex: bench.uplink, ipv4: None, ipv6: None, mtu: 1500 };
+        bench.dataplane.set_uplinks(&[uplink]).unwrap();
+        for (family, source) in [(Family::V4, "198.51.100.99"), (Family::V6, "2001:db8:99::99")] {
+            let source = source.parse().unwrap();
+            bench.set_mode(family, GatewayConfig { source: Some(source), ..NAT });
+            let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame();
+            let out = bench.sends(A, &sent);
+            assert_eq!((out.verdict, read(&out.frame).source), (REDIRECT, source));
+            // Nor does a change of routes end the flow.
+            bench.dataplane.routes_changed().unwrap();
+            let out = bench.sends(A, &sent);
+            assert_eq!((out.verdict, read(&out.frame).source), (REDIRECT, source));
+            let back = bench.arrives(&Packet::outside(family.outside(), source, Payload::Udp(53, 20_000)).frame());
+            assert_eq!((back.verdict, read(&back.frame).destination), (REDIRECT, family.a()));
+            // What the stack has routed is no different.
+            let routed = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_001, 53)).frame();
+            let (veth, uplink) = (bench.veths[A as usize], bench.uplink);
+            assert_eq!(read(&bench.at("to_uplink", &routed, uplink, veth).frame).source, source);
         }
     });
 }
