@@ -26,6 +26,18 @@ fn routed_network(site: &Site, name: &str, options: &[&str]) {
     }
 }
 
+/// Demands that a published port of `target` is reached from `client` at the container's own address by TCP, another one by UDP, and that
+/// it sees the client as `seen_as`.
+#[track_caller]
+fn assert_ports_open(client: &Net, target: &Net, address: IpAddr, seen_as: IpAddr) {
+    let _tcp = target.tcp_listen(address, 80);
+    let udp = target.udp_listen(address, 53);
+    let mut link = client.tcp_connect(address, 80).expect("TCP");
+    assert_eq!(link.seen_as.ip(), seen_as);
+    link.echo("hello").unwrap();
+    assert_eq!(client.udp_ask(address, udp.port(), "hello").expect("UDP").ip(), seen_as);
+}
+
 /// Demands that nothing of `target` is reached from `client` by its own address: no port by TCP, none by UDP, and no echo.
 #[track_caller]
 fn assert_closed(client: &Net, target: &Net, address: IpAddr) {
@@ -183,18 +195,19 @@ fn nat_unprotected() {
     }
 }
 
-/// gateway_mode routed: containers leave with their own addresses and answer echoes from everywhere; what is not published is
-/// closed, and a network in mode nat stays so.
+/// gateway_mode routed: containers leave with their own addresses, and are reached there at published ports and by echo, from
+/// everywhere; no port of the host stands for them, what is not published is closed, and a network in mode nat stays so.
 #[test]
 fn routed() {
     for (open, closed) in [(V4, V6), (V6, V4)] {
         let site = Site::with_networks(["blue"]);
         let mode = format!("bridge.gateway_mode_ip{open:?}=routed").to_lowercase();
         routed_network(&site, "red", &[&mode]);
-        let container = site.host.run_container("--name box --network red");
+        let container = site.host.run_container("--name box --network red -p 8080:80 -p 5353:53/udp");
         let other = site.host.run_container("--name other --network blue");
         assert_closed(&container, &other, other.ip(open));
-        for client in [&*site.internet, &*other] {
+        for (client, seen_as) in [(&*site.internet, site.uplink.outside(open)), (&other, other.ip(open))] {
+            assert_ports_open(client, &container, container.ip(open), seen_as);
             assert_closed(client, &container, container.ip(closed));
             client.ping(container.ip(open)).expect("ICMP");
             let (_tcp, udp) = (container.tcp_listen(open.any(), 82), container.udp_listen(open.any(), 82));
@@ -204,8 +217,54 @@ fn routed() {
         }
         assert_open(&container, &site.internet, Site::far(open), container.ip(open));
         assert_open(&container, &site.internet, Site::far(closed), site.public(closed));
+        let _server = container.tcp_listen(open.any(), 80);
+        let refused = site.internet.tcp_connect(site.public(open), 8080).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "there is no port of the host");
         assert_open(&site.host, &container, container.ip(open), site.host.gateway("red", open));
     }
+}
+
+/// trusted_host_interfaces: through them, and from a network that is named, published ports are also reached at the container's
+/// own address; nothing else is, and nobody else does. An interface may come later.
+#[test]
+fn trusted_interfaces() {
+    let lab = Lab::new();
+    let (host, first, second) = (lab.host("host"), lab.machine("first"), lab.machine("second"));
+    let cable = lab.uplink(&host, &first);
+    let _agent = host.agent();
+    host.create_network(&format!("--ipv6 -o {PREFIX}bridge.name=br-blue blue"));
+    host.create_network("--ipv6 green");
+    let trusted = format!("-o {PREFIX}bridge.trusted_host_interfaces=eth2:br-blue");
+    host.create_network(&format!("--ipv6 --subnet 10.9.0.0/24 --subnet fd00:9::/64 {trusted} red"));
+    let ports = "-p 8080:80 -p 8081:80 -p 5353:53/udp -p 127.0.0.1:8082:81";
+    let container = host.run_container(&format!("--name box --network red {ports}"));
+    let blue = host.run_container("--name in-blue --network blue");
+    let green = host.run_container("--name in-green --network green");
+    let later = lab.uplink(&host, &second);
+    for (machine, cable) in [(&first, &cable), (&second, &later)] {
+        for (family, subnet, prefix) in SUBNETS {
+            machine.add_route(subnet.parse().unwrap(), prefix, cable.host(family));
+        }
+    }
+    for family in Family::BOTH {
+        let address = container.ip(family);
+        assert_ports_open(&second, &container, address, later.outside(family));
+        assert_ports_open(&blue, &container, address, blue.ip(family));
+        for stranger in [&*first, &*green] {
+            let (_tcp, udp) = (container.tcp_listen(address, 80), container.udp_listen(address, 53));
+            assert_silent(stranger.briefly().tcp_connect(address, 80));
+            stranger.udp_send(address, 53, "one way").unwrap();
+            udp.assert_never_gets("one way");
+        }
+        for client in [&*first, &*second, &*blue, &*green] {
+            assert_closed(client, &container, address);
+        }
+    }
+    host.spandrel("unpublish box 8080:80").ok();
+    assert_ports_open(&second, &container, container.ip(V4), later.outside(V4));
+    host.spandrel("unpublish box 8081:80").ok();
+    let _server = container.tcp_listen(V4.any(), 80);
+    assert_silent(second.briefly().tcp_connect(container.ip(V4), 80));
 }
 
 /// gateway_mode isolated: the bridge has no address, so host and containers do not reach each other, not even where somebody

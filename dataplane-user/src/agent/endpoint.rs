@@ -87,6 +87,7 @@ impl Agent {
             gateway_v6: network.gateway_v6().filter(|_| outside),
             mode_v4: network.gateway_mode(false),
             mode_v6: network.gateway_mode(true),
+            trusts: !network.bridge_options.trusted_interfaces.is_empty(),
             interface: free_interface(&network.bridge_options.interface_prefix, container),
             host_interface: self.free_host_interface(),
             requested: request.clone(),

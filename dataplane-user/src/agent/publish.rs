@@ -391,5 +391,5 @@ fn configs(container: &Container) -> Vec<PortConfig> {
         rate: binding.access.rate,
         entries: entries.iter().map(entry).collect(),
     };
-    container.published().map(config).collect()
+    container.reachable().map(config).collect()
 }

@@ -267,6 +267,7 @@ mod tests {
             gateway_v6: Some("fd00::1".parse().unwrap()),
             mode_v4: GatewayMode::Nat,
             mode_v6: GatewayMode::Nat,
+            trusts: false,
             interface: "eth0".into(),
             host_interface: "veth1".into(),
             requested: EndpointRequest::parse("10.0.0.2", "", "").unwrap(),

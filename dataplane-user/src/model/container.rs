@@ -76,6 +76,9 @@ pub struct Endpoint {
     /// How the network is reached over IPv6.
     #[serde(default)]
     pub mode_v6: GatewayMode,
+    /// Published ports are also reached at its own address, through the interfaces that the network trusts.
+    #[serde(default)]
+    pub trusts: bool,
     /// Interface name inside the container.
     pub interface: String,
     /// Name of the host's end of the veth.
@@ -175,6 +178,24 @@ impl Container {
     }
 }
 
+impl Container {
+    /// Its published ports as they are in force, and besides, each once, as they are reached through trusted interfaces: at
+    /// the container's own address. What is published for the host alone is not.
+    pub fn reachable(&self) -> impl Iterator<Item = (&PortBinding, Vec<PublishedPort>)> {
+        let trusting: HashSet<u32> = self.endpoints.iter().filter(|e| e.trusts).map(|e| e.slot).collect();
+        let mut seen = HashSet::new();
+        self.published().map(move |(binding, mut entries)| {
+            let same_family = |entry: &&PublishedPort| entry.host.is_ipv4() == entry.container.is_ipv4();
+            let outward = entries.iter().filter(|entry| entry.host_port.is_some() && !entry.host.is_loopback());
+            let direct = outward.filter(same_family).filter(|entry| trusting.contains(&entry.endpoint));
+            let direct = direct.map(|entry| PublishedPort { host_port: None, ..*entry });
+            let direct: Vec<_> = direct.filter(|entry| seen.insert((entry.target(), entry.protocol))).collect();
+            entries.extend(direct);
+            (binding, entries)
+        })
+    }
+}
+
 impl Named for Container {
     fn id(&self) -> Id {
         self.id
@@ -213,6 +234,7 @@ mod tests {
             gateway_v6: v6.filter(|_| !internal).map(|_| "fd00::1".parse().unwrap()),
             mode_v4: GatewayMode::Nat,
             mode_v6: GatewayMode::Nat,
+            trusts: false,
             interface: format!("eth{slot}"),
             host_interface: format!("veth{slot}"),
             requested: EndpointRequest::default(),
@@ -281,6 +303,23 @@ mod tests {
         assert_eq!(published(&container), ["1 [::]:80", "", "1 [::1]:82"]);
         container.endpoints = vec![endpoint("n", 1, Some("10.0.1.2/24"), None, true)];
         assert_eq!(published(&container), ["", "", ""]);
+    }
+
+    #[test]
+    fn trusted_interfaces_reach_published_ports_at_the_containers_address() {
+        let ports = vec![binding(None, 80), binding(None, 81), binding(Some("127.0.0.1"), 82)];
+        let mut container = container(vec![endpoint("n", 1, Some("10.0.1.2/24"), None, false)], ports);
+        let reachable = |container: &Container| {
+            let shown = |entry: &PublishedPort| entry.target().to_string();
+            let each =
+                container.reachable().map(|(_, entries)| entries.iter().map(shown).collect::<Vec<_>>().join(", "));
+            each.collect::<Vec<_>>()
+        };
+        assert_eq!(reachable(&container), ["0.0.0.0:80, [::]:80", "0.0.0.0:81, [::]:81", "127.0.0.1:82"]);
+        container.endpoints[0].trusts = true;
+        assert_eq!(reachable(&container), ["0.0.0.0:80, [::]:80, 10.0.1.2:80", "0.0.0.0:81, [::]:81", "127.0.0.1:82"]);
+        container.endpoints[0].mode_v4 = GatewayMode::Routed;
+        assert_eq!(reachable(&container), ["10.0.1.2:80", "", ""]);
     }
 
     #[test]

@@ -143,7 +143,7 @@ fn routed_leaves_with_the_containers_own_address() {
 #[test]
 fn the_way_out_may_have_an_address_of_its_own() {
     Host::new().run(|bench| {
-        let uplink = UplinkConfig { name: "up0".into(), ifindex: bench.uplink, ipv4: None, ipv6: None, mtu: 1500 };
+        let uplink = UplinkConfig { ipv4: None, ipv6: None, ..bench.uplink() };
         bench.dataplane.set_uplinks(&[uplink]).unwrap();
         for (family, source) in [(Family::V4, "198.51.100.99"), (Family::V6, "2001:db8:99::99")] {
             let source = source.parse().unwrap();
