@@ -68,6 +68,12 @@ impl Apt {
         Ok(candidate(&policy).map(str::to_owned))
     }
 
+    /// The real packages that one depends on directly.
+    pub(crate) fn depends(&self, package: &str) -> Result<Vec<String>> {
+        let text = output(self.command("apt-cache").args(["depends", "--important", package]))?;
+        Ok(depends(&text).map(str::to_owned).collect())
+    }
+
     /// These packages, and of all that they depend on: what is `wanted` by name, and shared libraries that are not here.
     pub(crate) fn closure(&self, packages: &[String], wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let mut query = Command::new("dpkg-query");

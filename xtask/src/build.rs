@@ -1,9 +1,10 @@
 //! `cargo xtask build`: the eBPF object first, then the binary that embeds it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -103,29 +104,35 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<bool> {
 fn binary(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--package", "spandrel", "--bin", "spandrel"]);
-    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     if !profile.debug {
         cargo.arg("--release");
     }
-    let mut child = cargo.spawn().context("cannot start cargo")?;
-    let mut executable = None;
-    if let Some(messages) = child.stdout.take() {
-        for line in BufReader::new(messages).lines() {
-            executable = executable_in(&line?).or(executable);
-        }
-    }
-    if !child.wait()?.success() {
-        bail!("the spandrel binary does not build: cargo says why above");
-    }
-    let executable = executable.context("cargo built spandrel without naming the binary")?;
+    let built = executables(&mut cargo).context("the spandrel binary does not build")?;
+    let (_, executable) = built.into_iter().next().context("cargo built spandrel without naming the binary")?;
     say("Finished", workspace.display(&executable));
     Ok(executable)
 }
 
-/// The executable that one line of cargo's JSON messages tells of.
-fn executable_in(line: &str) -> Option<PathBuf> {
+/// Lets `cargo` build and gives the executables that it made, by the names of their targets.
+pub(crate) fn executables(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
+    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    let mut child = cargo.spawn().context("cannot start cargo")?;
+    let mut executables = BTreeMap::new();
+    if let Some(messages) = child.stdout.take() {
+        for line in BufReader::new(messages).lines() {
+            executables.extend(executable_in(&line?));
+        }
+    }
+    if !child.wait()?.success() {
+        bail!("cargo says why above");
+    }
+    Ok(executables)
+}
+
+/// The executable that one line of cargo's JSON messages tells of, and its target's name.
+fn executable_in(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
-    Some(message["executable"].as_str()?.into())
+    Some((message["target"]["name"].as_str()?.into(), message["executable"].as_str()?.into()))
 }
 
 #[cfg(test)]
@@ -135,7 +142,7 @@ mod tests {
     #[test]
     fn cargo_names_the_executable() {
         let line = r#"{"reason":"compiler-artifact","target":{"name":"spandrel"},"executable":"/t/release/spandrel"}"#;
-        assert_eq!(executable_in(line), Some("/t/release/spandrel".into()));
+        assert_eq!(executable_in(line), Some(("spandrel".into(), "/t/release/spandrel".into())));
         assert_eq!(executable_in(r#"{"reason":"compiler-artifact","executable":null}"#), None);
         assert_eq!(executable_in("warning: not JSON"), None);
     }

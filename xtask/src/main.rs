@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod kernels;
 mod peers;
 mod privilege;
 mod progress;
@@ -41,10 +42,15 @@ enum Command {
     Bench(bench::BenchArgs),
     #[command(hide = true)]
     Probe(demo::probe::ProbeArgs),
+    #[command(hide = true)]
+    Guest,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Guest) {
+        kernels::guest::run();
+    }
     // Runs inside containers, where there is no workspace.
     if let Command::Probe(args) = &cli.command {
         return demo::probe::run(args);
@@ -56,7 +62,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&workspace, &args),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
-        Command::Probe(_) => Ok(()),
+        Command::Probe(_) | Command::Guest => Ok(()),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

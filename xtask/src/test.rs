@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::build;
+use crate::kernels;
 use crate::peers;
 use crate::privilege;
 use crate::progress::say;
@@ -15,14 +16,18 @@ use crate::workspace::{self, Workspace, in_path};
 
 /// Build, then check format and lints, and run all tests
 ///
-/// Steps, each of which can be run alone: `format`, `lint`, `unit` (the crates' own tests) and `scenario` (the binary in
-/// network namespaces of its own; needs root, through sudo where the caller is not). All are run even where one
-/// fails. Prints what cargo prints and, at the end, one line for each step; the exit code is 1 if any failed.
+/// Steps, each of which can be run alone: `format`, `lint`, `unit` (the crates' own tests), `scenario` (the binary in
+/// network namespaces of its own; needs root, through sudo where the caller is not) and `kernels` (the tests of the eBPF
+/// programs and a core of the scenarios on Debian's older kernels, in qemu). All are run even where one fails. Prints what cargo prints and, at the end, one line for each step; the exit code is 1 if any failed.
 #[derive(Args)]
 pub(crate) struct TestArgs {
     /// Run this step alone
     #[arg(long, value_name = "NAME")]
     only: Option<Step>,
+
+    /// Run the step `kernels` alone
+    #[arg(long, conflicts_with = "only")]
+    kernels: bool,
 
     /// Options for the test programs, as in `cargo xtask test --only unit -- ipam`
     #[arg(last = true, value_name = "LIBTEST OPTIONS")]
@@ -39,6 +44,8 @@ enum Step {
     Unit,
     /// Scenarios of the real binary on the real kernel
     Scenario,
+    /// The programs and a core of the scenarios on older kernels
+    Kernels,
 }
 
 /// A program that a step calls, and where it comes from. What scenarios need is in `peers`.
@@ -55,7 +62,8 @@ const NEEDS: [Need; 2] = [
 
 /// Runs the steps and tells which failed.
 pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
-    let wanted = |step: &Step| args.only.is_none_or(|only| only == *step);
+    let only = if args.kernels { Some(Step::Kernels) } else { args.only };
+    let wanted = |step: &Step| only.is_none_or(|only| only == *step);
     let steps: Vec<Step> = Step::value_variants().iter().copied().filter(wanted).collect();
     for need in NEEDS.iter().filter(|need| steps.contains(&need.step)) {
         if in_path(need.program).is_empty() {
@@ -66,6 +74,8 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let mut spandrel = PathBuf::new();
     if steps.contains(&Step::Scenario) {
         peers::ensure(workspace)?;
+    }
+    if steps.contains(&Step::Scenario) || steps.contains(&Step::Kernels) {
         spandrel = build::spandrel(workspace, build::Profile::default())?;
     } else if steps != [Step::Format] {
         build::ebpf(workspace)?;
@@ -99,6 +109,7 @@ impl Step {
             Step::Lint => "lint",
             Step::Unit => "unit",
             Step::Scenario => "scenario",
+            Step::Kernels => "kernels",
         }
     }
 
@@ -137,6 +148,7 @@ impl Step {
                 }
                 workspace::run(cargo.env("SPANDREL_BIN", spandrel).arg("--").args(libtest))
             }
+            Step::Kernels => kernels::run(workspace, spandrel),
         }
     }
 }

@@ -59,6 +59,16 @@ impl Workspace {
         self.target.join("bpf/lint")
     }
 
+    /// Cargo's target folder: everything that is built or fetched lies below it.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// The folder of the older kernels that tests run on, and of the logs of their runs.
+    pub(crate) fn kernels(&self) -> PathBuf {
+        self.target.join("kernels")
+    }
+
     /// The cargo that runs this program, set to work on this workspace.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(cargo());

@@ -9,7 +9,7 @@ mod packets;
 mod peers;
 mod shield;
 mod statistics;
-mod table;
+pub(crate) mod table;
 
 use std::env;
 use std::path::{Path, PathBuf};

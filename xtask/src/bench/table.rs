@@ -9,7 +9,7 @@ const NONE: &str = "-";
 const GAP: &str = "   ";
 
 /// A table under its header; the first `words` columns hold words, the others figures, which are aligned to the right.
-pub(super) fn draw<const N: usize>(header: [&str; N], words: usize, rows: &[[String; N]]) -> String {
+pub(crate) fn draw<const N: usize>(header: [&str; N], words: usize, rows: &[[String; N]]) -> String {
     let header = header.map(String::from);
     let lines: Vec<&[String; N]> = std::iter::once(&header).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
