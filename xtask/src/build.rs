@@ -113,8 +113,11 @@ fn binary(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     Ok(executable)
 }
 
-/// Lets `cargo` build and gives the executables that it made, by the names of their targets.
-pub(crate) fn executables(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
+/// What cargo built: a target's kind (`lib`, `bin`, `test`) and name, and the executable that was made of it.
+pub(crate) type Executables = BTreeMap<(String, String), PathBuf>;
+
+/// Lets `cargo` build and gives the executables that it made.
+pub(crate) fn executables(cargo: &mut Command) -> Result<Executables> {
     cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     let mut child = cargo.spawn().context("cannot start cargo")?;
     let mut executables = BTreeMap::new();
@@ -129,10 +132,12 @@ pub(crate) fn executables(cargo: &mut Command) -> Result<BTreeMap<String, PathBu
     Ok(executables)
 }
 
-/// The executable that one line of cargo's JSON messages tells of, and its target's name.
-fn executable_in(line: &str) -> Option<(String, PathBuf)> {
+/// The executable that one line of cargo's JSON messages tells of.
+fn executable_in(line: &str) -> Option<((String, String), PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
-    Some((message["target"]["name"].as_str()?.into(), message["executable"].as_str()?.into()))
+    let target = &message["target"];
+    let key = (target["kind"][0].as_str()?.into(), target["name"].as_str()?.into());
+    Some((key, message["executable"].as_str()?.into()))
 }
 
 #[cfg(test)]
@@ -141,8 +146,9 @@ mod tests {
 
     #[test]
     fn cargo_names_the_executable() {
-        let line = r#"{"reason":"compiler-artifact","target":{"name":"spandrel"},"executable":"/t/release/spandrel"}"#;
-        assert_eq!(executable_in(line), Some(("spandrel".into(), "/t/release/spandrel".into())));
+        let line = r#"{"target":{"kind":["bin"],"name":"spandrel"},"executable":"/t/release/spandrel"}"#;
+        let expected = (("bin".into(), "spandrel".into()), "/t/release/spandrel".into());
+        assert_eq!(executable_in(line), Some(expected));
         assert_eq!(executable_in(r#"{"reason":"compiler-artifact","executable":null}"#), None);
         assert_eq!(executable_in("warning: not JSON"), None);
     }

@@ -19,7 +19,7 @@ use self::guest::Suite;
 use self::machine::Machine;
 use self::packages::Tools;
 use crate::bench::table;
-use crate::build;
+use crate::build::{self, Executables};
 use crate::privilege;
 use crate::progress::say;
 use crate::workspace::{Workspace, output};
@@ -77,8 +77,8 @@ pub(crate) fn run(workspace: &Workspace, spandrel: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the test programs, by name; in the company in which the other steps build them, so that nothing is built twice.
-fn build_tests(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
+/// Builds the test programs, in the company in which the other steps build them, so that nothing is built twice.
+fn build_tests(workspace: &Workspace) -> Result<Executables> {
     let build = |packages: &[&str]| {
         let mut cargo = workspace.cargo();
         cargo.args(["test", "--no-run", "--lib", "--tests"]).args(packages);
@@ -90,7 +90,7 @@ fn build_tests(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
 }
 
 /// What each machine runs.
-fn suites(tests: &BTreeMap<String, PathBuf>, spandrel: &Path) -> Result<Vec<Suite>> {
+fn suites(tests: &Executables, spandrel: &Path) -> Result<Vec<Suite>> {
     let environment = BTreeMap::from(
         [
             ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -99,19 +99,27 @@ fn suites(tests: &BTreeMap<String, PathBuf>, spandrel: &Path) -> Result<Vec<Suit
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
-    let suite = |name: &str, test: &str, arguments: &[&str]| {
-        let program = tests.get(test).with_context(|| format!("cargo built no test {test}"))?.clone();
-        let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-        Ok(Suite { name: name.to_owned(), program, arguments, environment: environment.clone() })
+    let suite = |name: &str, program: &Path, arguments: &[&str]| Suite {
+        name: name.to_owned(),
+        program: program.to_owned(),
+        arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+        environment: environment.clone(),
     };
-    let programs = suite("programs", "spandrel", &[KERNEL_TESTS, "--show-output"]);
-    [programs].into_iter().chain(SCENARIOS.iter().map(|name| suite(name, name, &[]))).collect()
+    let mut suites = vec![suite("programs", test(tests, "lib", "spandrel")?, &[KERNEL_TESTS, "--show-output"])];
+    for name in SCENARIOS {
+        suites.push(suite(name, test(tests, "test", name)?, &[]));
+    }
+    Ok(suites)
+}
+
+fn test<'a>(tests: &'a Executables, kind: &str, name: &str) -> Result<&'a Path> {
+    let path = tests.get(&(kind.to_owned(), name.to_owned())).map(PathBuf::as_path);
+    path.with_context(|| format!("cargo built no tests of {name}"))
 }
 
 /// What the verifier did on this machine's own kernel.
-fn verified_here(tests: &BTreeMap<String, PathBuf>) -> Result<Verified> {
-    let test = tests.get("spandrel").context("cargo built no tests of spandrel")?;
-    let mut command = privilege::command(test, "running eBPF programs")?;
+fn verified_here(tests: &Executables) -> Result<Verified> {
+    let mut command = privilege::command(test(tests, "lib", "spandrel")?, "running eBPF programs")?;
     Ok(verified(&output(command.args(["--exact", BUDGET_TEST, "--show-output"]))?))
 }
 

@@ -19,7 +19,7 @@ use aya::{
 use super::{Dataplane, error::DataplaneError, programs, sys};
 
 /// How programs are attached to interfaces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum AttachMode {
     /// TCX where the kernel has it, else clsact.
     #[default]

@@ -1,7 +1,11 @@
 //! Typed handles of the maps, and the check that a pinned map is what this version would make: aya takes over whatever it
 //! finds under a pin's name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf, Pod,
@@ -11,13 +15,16 @@ use dataplane_common::{
     Flow, FlowKey, V4, V6,
     address::AnyAddress,
     layout::{
-        AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount, Published,
-        PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
+        AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, MAX_NETWORKS, Neighbor, Network, PortCount,
+        Published, PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
     },
     rate::{Bucket, ClientKey},
 };
 
-use super::error::DataplaneError;
+use super::{
+    error::DataplaneError,
+    sys::{self, MapCreation},
+};
 
 /// The neighbours of one network.
 pub(super) type Neighbors = HashMap<MapData, AnyAddress, Neighbor>;
@@ -107,6 +114,39 @@ pub(super) fn check_pins(root: &Path) -> Result<(), DataplaneError> {
         }
     }
     Ok(())
+}
+
+/// Makes the map of maps, if it is not pinned yet; aya makes all others.
+///
+/// aya would describe the inner maps with type information. Kernels before 6.2 then refuse inner maps without it, and those
+/// that are made one by one have none.
+pub(super) fn make_neighbors(root: &Path) -> Result<(), DataplaneError> {
+    let path = root.join("maps/NEIGHBORS");
+    if path.exists() {
+        return Ok(());
+    }
+    let failed = |source| DataplaneError::Host { what: "the map of neighbours cannot be made".into(), source };
+    let inner = sys::create_map(&MapCreation {
+        map_type: MapType::Hash as u32,
+        key_size: size_of::<AnyAddress>() as u32,
+        value_size: size_of::<Neighbor>() as u32,
+        max_entries: 1,
+        map_flags: NO_PREALLOC,
+        ..MapCreation::default()
+    })
+    .map_err(failed)?;
+    let outer = sys::create_map(&MapCreation {
+        map_type: MapType::ArrayOfMaps as u32,
+        key_size: 4,
+        value_size: 4,
+        max_entries: MAX_NETWORKS as u32,
+        inner_map_fd: inner.as_raw_fd() as u32,
+        map_name: *b"NEIGHBORS\0\0\0\0\0\0\0",
+        ..MapCreation::default()
+    })
+    .map_err(failed)?;
+    let pinned = MapData::from_fd(outer)?.pin(&path);
+    pinned.map_err(|error| DataplaneError::Pin { path, source: io::Error::other(error) })
 }
 
 impl Maps {

@@ -95,6 +95,7 @@ impl Log {
 /// Loads the object: maps are taken over from their pins or pinned, programs are verified and pinned.
 pub(super) fn load(root: &Path, options: &Options) -> Result<Ebpf, DataplaneError> {
     maps::check_pins(root)?;
+    maps::make_neighbors(root)?;
     let cookie = sys::netns_cookie()
         .map_err(|source| DataplaneError::Host { what: "the network namespace's cookie is unknown".into(), source })?;
     let kernel = KernelVersion::current().ok();

@@ -10,7 +10,9 @@ use std::{
     path::Path,
 };
 
-/// `BPF_MAP_DELETE_ELEM` of `linux/bpf.h`.
+/// `BPF_MAP_CREATE` of `linux/bpf.h`.
+const BPF_MAP_CREATE: libc::c_int = 0;
+/// `BPF_MAP_DELETE_ELEM`.
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 /// `BPF_OBJ_PIN`.
 const BPF_OBJ_PIN: libc::c_int = 6;
@@ -30,6 +32,22 @@ pub(super) const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 pub(super) const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// `SO_NETNS_COOKIE` of `asm-generic/socket.h`.
 const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// The part of `union bpf_attr` that `BPF_MAP_CREATE` uses.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct MapCreation {
+    pub(super) map_type: u32,
+    pub(super) key_size: u32,
+    pub(super) value_size: u32,
+    pub(super) max_entries: u32,
+    pub(super) map_flags: u32,
+    /// Descriptor of a map that is like those inside.
+    pub(super) inner_map_fd: u32,
+    pub(super) numa_node: u32,
+    /// Ends with a zero.
+    pub(super) map_name: [u8; 16],
+}
 
 /// The part of `union bpf_attr` that map element commands use.
 #[repr(C)]
@@ -65,6 +83,11 @@ struct Object {
     path: u64,
     fd: u32,
     flags: u32,
+}
+
+/// Makes a map; aya makes one of maps only from what it finds in an object.
+pub(super) fn create_map(attributes: &MapCreation) -> io::Result<OwnedFd> {
+    bpf_fd(BPF_MAP_CREATE, attributes)
 }
 
 /// Removes an element of an array of maps, which aya can only set. Absent is fine.

@@ -4,11 +4,14 @@ use futures_util::TryStreamExt as _;
 
 use super::*;
 
-const MODES: [AttachMode; 2] = [AttachMode::Tcx, AttachMode::Clsact];
+/// The ways that this kernel has: clsact is everywhere, TCX from 6.6 on.
+fn modes() -> BTreeSet<AttachMode> {
+    [AttachMode::Clsact, AttachMode::Auto.resolve()].into()
+}
 
 /// How many programs of ours run at an interface, both directions.
 async fn programs_at(netlink: &Netlink, name: &str, mode: AttachMode) -> usize {
-    if mode == AttachMode::Clsact {
+    if mode.resolve() == AttachMode::Clsact {
         let ifindex = netlink.link(name).await.unwrap().unwrap().ifindex.cast_signed();
         let mut filters = netlink.handle.traffic_filter(ifindex);
         // The kernel lists a classifier's head as well as its filters; only a filter has a handle.
@@ -26,7 +29,7 @@ async fn programs_at(netlink: &Netlink, name: &str, mode: AttachMode) -> usize {
 
 #[test]
 fn programs_are_attached_once_and_outlive_the_agent() {
-    for mode in MODES {
+    for mode in modes() {
         let host = Host::new();
         let options = Options { attach: mode, ..Options::default() };
         host.inside(async |netlink| {
@@ -63,7 +66,7 @@ fn an_interface_that_was_made_anew_is_attached_anew() {
         bench.veths[A as usize] = pair(&netlink, "veth1").await;
         let config = bench.endpoint(A);
         bench.dataplane.set_endpoint(&config).unwrap();
-        assert_eq!(programs_at(&netlink, "veth1", AttachMode::Tcx).await, 2);
+        assert_eq!(programs_at(&netlink, "veth1", AttachMode::Auto).await, 2);
     });
 }
 
@@ -75,7 +78,7 @@ fn what_is_not_named_after_a_restart_is_forgotten() {
         bench.dataplane.publish(&[Bench::port(Family::V4, 8080, 80), Bench::port(Family::V4, 8081, 81)]).unwrap();
         bench.dataplane.retain(&[1].into(), &[A].into(), &[port_slot(Family::V4, 8080)].into()).unwrap();
         for (interface, programs) in [("veth1", 2), ("veth2", 0), ("veth3", 0), ("br1", 2), ("br2", 0), ("up0", 2)] {
-            assert_eq!(programs_at(&netlink, interface, AttachMode::Tcx).await, programs, "{interface}");
+            assert_eq!(programs_at(&netlink, interface, AttachMode::Auto).await, programs, "{interface}");
         }
         assert_eq!(bench.dataplane.maps.published.keys().count(), 1);
         assert_eq!(bench.dataplane.maps.interfaces.keys().count(), 2);
@@ -89,7 +92,7 @@ fn removing_all_leaves_no_program_and_no_pin() {
         let bench = Bench::new(&host.bpffs(), &netlink).await;
         bench.dataplane.remove_all().unwrap();
         for interface in ["veth1", "br1", "up0"] {
-            assert_eq!(programs_at(&netlink, interface, AttachMode::Tcx).await, 0, "{interface}");
+            assert_eq!(programs_at(&netlink, interface, AttachMode::Auto).await, 0, "{interface}");
         }
         // A bpffs has files of its own for debugging.
         let pins = std::fs::read_dir(host.bpffs()).unwrap().flatten();
