@@ -11,7 +11,9 @@ use nix::mount::{MsFlags, mount as mount_fs};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
-use spandrel::kernel::dataplane::{Dataplane, EndpointConfig, NetworkConfig, Options, PortConfig, UplinkConfig};
+use spandrel::kernel::dataplane::{
+    Dataplane, Device, EndpointConfig, GatewayConfig, NetworkConfig, Options, PortConfig, PortEntry, UplinkConfig,
+};
 use spandrel::kernel::{mount, sysctl};
 
 use crate::kernel::{Context, Program, Ran};
@@ -99,7 +101,7 @@ impl World {
             let config = self.endpoint_config(container);
             self.dataplane.set_endpoint(&config).unwrap();
         }
-        let ports: Vec<_> = PORTS.into_iter().flat_map(port_configs).collect();
+        let ports: Vec<_> = (1..).zip(PORTS).map(|(slot, port)| port_config(slot, port)).collect();
         self.dataplane.publish(&ports).unwrap();
         let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
         let local = UPLINKS.into_iter().flat_map(|uplink| [uplink.ip(false), uplink.ip(true)]).chain(loopback);
@@ -133,7 +135,10 @@ impl World {
             gateways: vec![network.gateway(false), network.gateway(true)],
             internal: network.internal,
             icc: network.icc,
-            masquerade: network.masquerade,
+            isolated: false,
+            v4: GatewayConfig { masquerade: network.masquerade, ..GatewayConfig::default() },
+            v6: GatewayConfig { masquerade: network.masquerade, ..GatewayConfig::default() },
+            trusted: Vec::new(),
             mtu: 1500,
         };
         let members = CONTAINERS.into_iter().filter(|container| container.network == network.slot);
@@ -161,6 +166,7 @@ impl World {
             ipv4: Some(uplink.v4),
             ipv6: Some(uplink.v6),
             mtu: uplink.mtu,
+            device: Device::Virtual,
         }
     }
 
@@ -203,15 +209,16 @@ fn map(name: &str) -> MapData {
     MapData::from_pin(pin("maps", name)).unwrap()
 }
 
-fn port_configs(port: Port) -> [PortConfig; 2] {
-    [false, true].map(|v6| PortConfig {
+fn port_config(slot: u32, port: Port) -> PortConfig {
+    let entries = [false, true].map(|v6| PortEntry {
         protocol: Protocol(port.protocol),
         host: port.host(v6),
         host_port: port.port,
         endpoint: port.container,
         container: Container::of(port.container).ip(v6),
         container_port: port.container_port,
-    })
+    });
+    PortConfig { slot, allow_from: Vec::new(), rate: 0, entries: entries.into() }
 }
 
 /// Makes all interfaces. To the programs a bridge is one like any other. Only uplinks have a living far end: what is really
