@@ -224,7 +224,10 @@ pub fn insert<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
     match A::flows().insert(&work.key, &work.original, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             add_to_count(slot, 1);
-            count_connection(work.original.port);
+            // One that moves here from the flows that were not proven has packets, and was counted there if it is UDP.
+            if packet.protocol != Protocol::UDP || work.original.packets == 0 {
+                count_connection(work.original.port);
+            }
             Ok(())
         }
         Err(error) => {

@@ -73,7 +73,7 @@ pub static PORT_GENERATIONS: Array<u32, MAX_PORTS> = Array::new();
 #[btf_map]
 pub static PORT_COUNTS: PerCpuArray<PortCount, MAX_PORTS> = PerCpuArray::new();
 
-/// The clients that may use restricted ports.
+/// The clients that may use restricted ports: 1, or 0 for those that may not although a shorter prefix holds them.
 #[btf_map]
 pub static ALLOWED: LpmTrie<AllowedKey, u32, MAX_ALLOWED> = LpmTrie::new();
 
@@ -154,10 +154,11 @@ pub fn config() -> Option<&'static Config> {
     CONFIG.get(0)
 }
 
-/// May this client use the restricted port in a slot?
+/// May this client use the restricted port in a slot? The longest prefix decides: a list that allows all of IPv6 excepts the IPv4
+/// addresses that are mapped into it.
 #[inline(always)]
 pub fn is_allowed(slot: u32, client: AnyAddress) -> bool {
-    ALLOWED.get(&Key::new(160, AllowedKey { slot, client })).is_some()
+    ALLOWED.get(&Key::new(160, AllowedKey { slot, client })).is_some_and(|&allowed| allowed != 0)
 }
 
 /// Reads the packet that a program judges.

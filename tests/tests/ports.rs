@@ -230,20 +230,20 @@ fn ports_of_a_running_container_change() {
     ];
     assert_eq!(shown, lines.join("\n"));
     assert_reached(&site, 8081, &web, 81);
+    let _servers = (web.tcp_listen(V6.any(), 81), web.udp_listen(V6.any(), 50));
     let ended = Family::BOTH.map(|family| {
-        let servers = (web.tcp_listen(family.any(), 81), web.udp_listen(family.any(), 50));
         let mut link = site.internet.briefly().tcp_connect(site.public(family), 8081).expect("a new port");
         link.echo("over the new port").unwrap();
         let socket = site.internet.briefly().udp_bind(family.any(), 0).unwrap();
         ask(&socket, (site.public(family), 5000).into(), "over the new port").expect("a new port");
-        (servers, link, socket, family)
+        (link, socket, family)
     });
     site.host.tcp_bind(V6.any(), 8081).expect_err("it is held");
 
     site.host.spandrel("unpublish web 81 5000:50/udp 5001:51/udp 8082:82").ok();
     site.host.state().assert_same_as(&before);
     assert_closed(&site, 8081);
-    for (_servers, mut link, socket, family) in ended {
+    for (mut link, socket, family) in ended {
         link.echo("after the end").expect_err("the connection has ended");
         ask(&socket, (site.public(family), 5000).into(), "after the end").expect_err("the flow has ended");
     }
@@ -323,16 +323,16 @@ fn a_port_follows_its_container() {
     let site = Site::with_networks(["red", "blue"]);
     let web = publisher(&site, "web", "-p 8080:80 -p 5353:53/udp");
     assert_reached(&site, 8080, &web, 80);
+    let _server = web.udp_listen(V6.any(), 53);
     let sockets = Family::BOTH.map(|family| {
-        let server = web.udp_listen(family.any(), 53);
         let socket = site.internet.udp_bind(family.any(), 0).unwrap();
         ask(&socket, (site.public(family), 5353).into(), "before").expect("UDP");
-        (server, socket, family)
+        (socket, family)
     });
     site.host.spandrel("network connect blue web").ok();
     site.host.spandrel("network disconnect red web").ok();
     assert_reached(&site, 8080, &web, 80);
-    for (_server, socket, family) in sockets {
+    for (socket, family) in sockets {
         ask(&socket, (site.public(family), 5353).into(), "after").expect("the same client reaches it");
     }
     site.host.spandrel("network disconnect blue web").ok();
@@ -362,6 +362,8 @@ fn a_container_without_ipv6_is_published_under_ipv6() {
 #[test]
 fn ten_thousand_ports_are_one_batch() {
     let site = Site::with_networks(["red"]);
+    // With it, the bridge is up.
+    publisher(&site, "idle", "");
     let before = site.host.state();
     let web = publisher(&site, "web", "-p 20000-29999:10000-19999");
     assert_eq!(site.host.map_entries("PUBLISHED"), 20_000);
@@ -464,9 +466,9 @@ fn connect_from(net: &Net, from: IpAddr, to: (IpAddr, u16)) -> std::io::Result<(
 fn an_allow_list_changes_while_connections_are_open() {
     let site = Site::with_networks(["red"]);
     let web = publisher(&site, "web", "-p 8080:80 -p 8081:81");
+    let (_one, _two) = (web.tcp_listen(V6.any(), 80), web.tcp_listen(V6.any(), 81));
     for family in Family::BOTH {
         let address = site.public(family);
-        let (_one, _two) = (web.tcp_listen(family.any(), 80), web.tcp_listen(family.any(), 81));
         let connect = |port| site.internet.briefly().tcp_connect(address, port);
         let (mut link, mut other) = (connect(8080).unwrap(), connect(8081).unwrap());
         // More clients, and a limit in rate: nothing ends.
@@ -485,7 +487,6 @@ fn an_allow_list_changes_while_connections_are_open() {
         let every = if family == V4 { "0.0.0.0/0" } else { "::/0" };
         site.host.spandrel(&format!("publish --allow-from {every},{} web 8080:80", client(&site, family))).ok();
         link.echo("still allowed").unwrap();
-        let _three = web.tcp_listen(mistaken.any(), 80);
         assert_silent(site.internet.briefly().tcp_connect(site.public(mistaken), 8080));
 
         // Saying nothing of it leaves it as it is.
