@@ -126,17 +126,6 @@ fn old_connections_do_not_keep_a_port() {
 }
 
 #[test]
-fn all_or_none_are_held() {
-    Host::new().run(async |_| {
-        let _taken = bind_tcp("127.0.0.1:85", false).unwrap();
-        let wanted: Vec<_> = (83..=85).map(|number| port(Protocol::TCP, "0.0.0.0", number)).collect();
-        let error = hold_all(&wanted).unwrap_err();
-        assert!(matches!(&error, Error::PortTaken { port, .. } if port.port == 85), "{error}");
-        assert_eq!(hold_all(&wanted[..2]).unwrap().len(), 2);
-    });
-}
-
-#[test]
 fn what_cannot_be_held_says_why() {
     Host::new().run(async |_| {
         let wanted = port(Protocol::TCP, "192.0.2.1", 80);
