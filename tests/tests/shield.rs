@@ -2,9 +2,11 @@
 //!
 //! Where the shield runs, not even a packet socket of the host sees what it drops; so one can tell whether it was the shield.
 
-use std::net::IpAddr;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
-use etherparse::PacketBuilder;
+use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
+use socket2::{Domain, Socket, Type};
 use spandrel_tests::*;
 
 /// What the agent is told, and whether the shield runs then.
@@ -20,6 +22,8 @@ const JUMBO: u32 = 9000;
 struct Scene {
     site: Site,
     frames: FrameSocket,
+    /// Of both ends of the cable, the outside one first.
+    macs: [[u8; 6]; 2],
 }
 
 impl Scene {
@@ -30,7 +34,8 @@ impl Scene {
         site.agent.kill();
         site.agent = site.host.agent_with(options);
         let frames = site.internet.frames(&site.uplink.outside_name);
-        Self { site, frames }
+        let macs = [site.internet.link(&site.uplink.outside_name).mac, site.host.link(&site.uplink.name).mac];
+        Self { site, frames, macs }
     }
 
     fn restart(&mut self, options: &str) {
@@ -42,19 +47,30 @@ impl Scene {
         self.site.host.container("web")
     }
 
-    /// Sends one datagram up the cable, with these addresses.
-    fn send(&self, from: IpAddr, to: IpAddr, text: &str) {
-        let near = self.site.host.link(&self.site.uplink.name).mac;
-        let far = self.site.internet.link(&self.site.uplink.outside_name).mac;
-        let ethernet = PacketBuilder::ethernet2(far, near);
-        let packet = match (from, to) {
+    /// Begins a packet up the cable, with these addresses.
+    fn packet(&self, from: IpAddr, to: IpAddr) -> PacketBuilderStep<IpHeaders> {
+        let ethernet = PacketBuilder::ethernet2(self.macs[0], self.macs[1]);
+        match (from, to) {
             (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), 64),
             (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), 64),
             _ => panic!("{from} cannot talk to {to}"),
-        };
+        }
+    }
+
+    /// Sends one datagram up the cable, with these addresses.
+    fn send(&self, from: IpAddr, to: IpAddr, text: &str) {
         let mut frame = Vec::new();
-        packet.udp(4000, DNS).write(&mut frame, text.as_bytes()).unwrap();
+        self.packet(from, to).udp(4000, DNS).write(&mut frame, text.as_bytes()).unwrap();
         self.frames.send(&frame);
+    }
+
+    /// Sends SYNs up the cable, each from another port.
+    fn flood(&self, from: IpAddr, (to, port): (IpAddr, u16), count: u16) {
+        for number in 0..count {
+            let mut frame = Vec::new();
+            self.packet(from, to).tcp(10_000 + number, port, 1, 1000).syn().write(&mut frame, b"").unwrap();
+            self.frames.send(&frame);
+        }
     }
 
     fn dropped(&self, reason: &str) -> u64 {
@@ -112,6 +128,74 @@ fn what_must_die_dies_with_and_without_the_shield() {
             let direct = format!("{family:?} direct");
             assert_eq!(scene.is_seen(outside, inside, &direct, "DirectAccess"), !shielded, "{options}");
             at_web.assert_never_gets(&direct);
+        }
+    }
+}
+
+/// Connects from one of the machine's addresses to a [`TcpServer`], and reads how it sees us.
+fn connect_from(net: &Net, from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let stream: TcpStream = net.run(|| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+        socket.connect_timeout(&to.into(), PATIENCE)?;
+        io::Result::Ok(socket.into())
+    })?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut greeting = String::new();
+    BufReader::new(&stream).read_line(&mut greeting)?;
+    assert_eq!(greeting.trim_end().parse::<SocketAddr>().unwrap().ip(), from);
+    Ok(stream)
+}
+
+/// Sends a word and demands it back.
+fn echo(mut stream: &TcpStream, word: &str) {
+    stream.write_all(word.as_bytes()).unwrap();
+    let mut answer = vec![0; word.len()];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, word.as_bytes());
+}
+
+/// `--rate-limit`: a client that floods a port is cut short and counted, with the shield before the stack sees its packets. Its
+/// open connection goes on, and another client is served as ever.
+#[test]
+fn a_flooding_client_hurts_nobody_else() {
+    const SYNS: u16 = 100;
+    for (options, shielded) in MODES {
+        let scene = Scene::new(options);
+        let site = &scene.site;
+        site.host.spandrel("publish --rate-limit 2 web 8081:81").ok();
+        let web = (*scene.web()).clone();
+        for family in Family::BOTH {
+            let (flooder, port) = (Site::far(family), (site.public(family), 8081));
+            let _server = web.tcp_listen(family.any(), 81);
+            let kept = connect_from(&site.internet, flooder, port.into()).expect("within the limit");
+            let flooding = |reason: &str| reason == "FloodingClient";
+            let before = site.host.dropped("web", flooding);
+            let listening = site.host.briefly().frames(&site.uplink.name);
+            scene.flood(flooder, port, SYNS);
+            // Two come back in a second, so some may pass where the machine is busy.
+            let most = u64::from(SYNS) / 2;
+            let counted =
+                within(PATIENCE, || Some(site.host.dropped("web", flooding) - before).filter(|&count| count > most));
+            assert!(counted.is_some(), "{options} {family:?}: {}", site.host.dropped("web", flooding) - before);
+            // A SYN without data, and only the flood has such ports.
+            let ports = |frame: &[u8]| {
+                let at = if family == V4 { 34 } else { 54 };
+                frame
+                    .get(at..at + 4)
+                    .map(|ports| [&ports[..2], &ports[2..]].map(|port| u16::from_be_bytes([port[0], port[1]])))
+            };
+            let of_flood = |frame: &[u8]| {
+                ports(frame).is_some_and(|[from, to]| (10_000..10_000 + SYNS).contains(&from) && to == port.1)
+            };
+            let seen = std::iter::from_fn(|| listening.next(of_flood)).count() as u64;
+            assert_eq!(seen > most, !shielded, "{options} {family:?}: the host sees {seen} of {SYNS}");
+            echo(&kept, "still here");
+            let other = connect_from(&site.internet, site.uplink.outside(family), port.into()).expect("another client");
+            echo(&other, "me too");
+            // The other port has no limit.
+            let _plain = web.tcp_listen(family.any(), 80);
+            connect_from(&site.internet, flooder, (port.0, 8080).into()).expect("another port");
         }
     }
 }

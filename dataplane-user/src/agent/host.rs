@@ -103,7 +103,8 @@ impl Agent {
                 ipv6: uplink.ipv6,
                 mtu: uplink.mtu,
                 device: match uplink.link_type {
-                    LinkType::Ip => Device::Raw,
+                    LinkType::Ip => Device::Opaque,
+                    LinkType::Ethernet if uplink.has_vlans => Device::Opaque,
                     LinkType::Ethernet if uplink.hardware => Device::Hardware,
                     LinkType::Ethernet => Device::Virtual,
                 },

@@ -52,7 +52,7 @@ pub struct Link {
     pub(super) bus: String,
     /// What stands before the IP header of its packets.
     pub(super) layer: LinkLayerType,
-    /// Of a veth: number of the other end, in the other end's namespace.
+    /// Of a veth: number of the other end, in the other end's namespace. Of a VLAN: the interface that it is on.
     pub(super) peer: Option<u32>,
     /// Of a veth whose other end is in another namespace: that namespace as ours numbers it.
     pub(super) peer_netns: Option<i32>,

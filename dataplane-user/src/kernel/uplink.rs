@@ -71,6 +71,8 @@ pub struct UplinkInfo {
     pub link_type: LinkType,
     /// Whether there is a device behind it, and one that is not made by a hypervisor.
     pub hardware: bool,
+    /// Whether VLANs of it are interfaces of their own.
+    pub has_vlans: bool,
 }
 
 /// What the packets of an interface begin with.
@@ -221,8 +223,11 @@ fn view(links: &[Link], addresses: &[Address], routes: &Routes, rule: &UplinkRul
             rule.names.contains(&link.name)
         }
     };
-    let mut uplinks: Vec<_> =
-        links.iter().filter(|link| is_uplink(link)).map(|link| uplink(link, addresses, &routes.unicast)).collect();
+    let mut uplinks: Vec<_> = links
+        .iter()
+        .filter(|link| is_uplink(link))
+        .map(|link| uplink(link, links, addresses, &routes.unicast))
+        .collect();
     uplinks.sort_by_key(|uplink| uplink.ifindex);
 
     let own: BTreeSet<u32> = links.iter().filter(|link| ours(link)).map(|link| link.ifindex).collect();
@@ -238,7 +243,7 @@ fn leads_outside(route: &Route, link: &Link) -> bool {
     route.ifindex == link.ifindex && !route.is_link_local()
 }
 
-fn uplink(link: &Link, addresses: &[Address], routes: &[Route]) -> UplinkInfo {
+fn uplink(link: &Link, links: &[Link], addresses: &[Address], routes: &[Route]) -> UplinkInfo {
     let mut ipv4 = None;
     let mut ipv6 = None;
     let mut routes: Vec<&Route> = routes.iter().filter(|route| leads_outside(route, link)).collect();
@@ -254,7 +259,9 @@ fn uplink(link: &Link, addresses: &[Address], routes: &[Route]) -> UplinkInfo {
     }
     let link_type = if link.layer == LinkLayerType::Ether { LinkType::Ethernet } else { LinkType::Ip };
     let hardware = !link.bus.is_empty() && !HYPERVISORS.contains(&link.bus.as_str());
-    UplinkInfo { name: link.name.clone(), ifindex: link.ifindex, ipv4, ipv6, mtu: link.mtu, link_type, hardware }
+    let has_vlans = links.iter().any(|other| other.kind == "vlan" && other.peer == Some(link.ifindex));
+    let (name, ifindex, mtu) = (link.name.clone(), link.ifindex, link.mtu);
+    UplinkInfo { name, ifindex, ipv4, ipv6, mtu, link_type, hardware, has_vlans }
 }
 
 /// Whether new connections to elsewhere may use the address. For IPv4 the bit of "temporary" means "secondary".

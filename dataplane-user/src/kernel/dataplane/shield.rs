@@ -35,8 +35,9 @@ pub enum Device {
     Hardware,
     /// Ethernet that is made by this kernel or a hypervisor.
     Virtual,
-    /// Its packets have no Ethernet header; the shield would not understand them.
-    Raw,
+    /// The shield would not understand its packets: they have no Ethernet header, or some belong to a VLAN whose tag the card may
+    /// have taken off, and that need not be an uplink.
+    Opaque,
 }
 
 /// How the shield runs at an interface.
@@ -69,7 +70,7 @@ impl XdpMode {
     /// How the shield is to run at a device.
     fn on(self, device: Device) -> Option<Mode> {
         match (self, device) {
-            (Self::Off, _) | (_, Device::Raw) => None,
+            (Self::Off, _) | (_, Device::Opaque) => None,
             (Self::Native, _) | (Self::Auto, Device::Hardware) => Some(Mode::Native),
             (Self::Generic, _) => Some(Mode::Generic),
             (Self::Auto, Device::Virtual) => None,
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn by_itself_the_shield_runs_in_hardware_only() {
-        let on = |mode: XdpMode| [Device::Hardware, Device::Virtual, Device::Raw].map(|device| mode.on(device));
+        let on = |mode: XdpMode| [Device::Hardware, Device::Virtual, Device::Opaque].map(|device| mode.on(device));
         assert_eq!(on(XdpMode::Auto), [Some(Mode::Native), None, None]);
         assert_eq!(on(XdpMode::Native), [Some(Mode::Native), Some(Mode::Native), None]);
         assert_eq!(on(XdpMode::Generic), [Some(Mode::Generic), Some(Mode::Generic), None]);

@@ -314,8 +314,8 @@ fn an_uplink_that_is_none_any_more_has_no_shield() {
         bench.dataplane.set_uplinks(std::slice::from_ref(&uplink)).unwrap();
         assert_eq!(attached(&netlink, "up0").await, Some(XdpAttached::Driver));
 
-        // Its packets have no Ethernet header: nobody could read them.
-        let raw = UplinkConfig { device: Device::Raw, ..uplink.clone() };
+        // Nobody could tell what its packets are.
+        let raw = UplinkConfig { device: Device::Opaque, ..uplink.clone() };
         bench.dataplane.set_uplinks(&[raw]).unwrap();
         assert_eq!(attached(&netlink, "up0").await, None);
 
