@@ -86,6 +86,47 @@ fn a_free_port_is_found() {
     assert_reached(&site, host_port(&web, "80/tcp", "::"), &web, 80);
 }
 
+/// An SCTP packet with one chunk of this type (RFC 9260), as INIT and INIT ACK begin.
+fn sctp(source: u16, destination: u16, chunk: u8) -> Vec<u8> {
+    let ports = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+    let tags = [0, 0, 0, u8::from(chunk != 1), 0, 0, 0, 0];
+    let body = [chunk, 0, 0, 20, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 9];
+    let mut packet = [ports.as_slice(), &tags, &body].concat();
+    // CRC32c, bit by bit, the lowest first.
+    let crc = packet.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    });
+    packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
+    packet
+}
+
+/// §3: an SCTP port is published like any other, and its checksum, over the whole packet, is right on both sides.
+#[test]
+fn an_sctp_port_is_published() {
+    const INIT: u8 = 1;
+    const INIT_ACK: u8 = 2;
+    const COOKIE_ECHO: u8 = 10;
+    let site = Site::with_networks(["red"]);
+    let web = publisher(&site, "web", "-p 3868:38/sctp");
+    for family in Family::BOTH {
+        let (inside, outside) = (web.raw(family, SCTP), site.internet.raw(family, SCTP));
+        outside.send(site.public(family), &sctp(5000, 3868, INIT));
+        assert!(inside.gets(&sctp(5000, 38, INIT)), "{family:?}: the way in");
+        inside.send(site.uplink.outside(family), &sctp(38, 5000, INIT_ACK));
+        assert!(outside.gets(&sctp(3868, 5000, INIT_ACK)), "{family:?}: the answer");
+        // The client has seen it: now there is an association.
+        outside.send(site.public(family), &sctp(5000, 3868, COOKIE_ECHO));
+        assert!(inside.gets(&sctp(5000, 38, COOKIE_ECHO)), "{family:?}: what follows");
+        // Another port, and a packet that opens nothing on this one.
+        let inside = web.briefly().raw(family, SCTP);
+        outside.send(site.public(family), &sctp(5000, 38, INIT));
+        outside.send(site.public(family), &sctp(5001, 3868, INIT_ACK));
+        assert!(!inside.gets(&sctp(5000, 38, INIT)) && !inside.gets(&sctp(5001, 38, INIT_ACK)), "{family:?}");
+    }
+    let stats = site.host.spandrel("port --stats --format json web").json_lines();
+    assert_eq!((&stats[0]["Type"], &stats[0]["Connections"]), (&"sctp".into(), &2.into()), "{stats:?}");
+}
+
 /// §3: ranges of equal length run in step, over TCP and UDP.
 #[test]
 fn ranges_run_in_step() {

@@ -12,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::fd::AsRawFd;
 
 use dataplane_common::{Protocol, layout::HOLDER_MARK};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -62,6 +63,9 @@ impl HeldPort {
     }
 }
 
+/// Files that are left to everything else that the agent does, such as answering and starting containers.
+const SPARE_FILES: u64 = 256;
+
 fn open(port: HostPort) -> io::Result<Socket> {
     let kind = match port.protocol {
         Protocol::TCP => Type::STREAM,
@@ -70,6 +74,10 @@ fn open(port: HostPort) -> io::Result<Socket> {
     };
     let address = SocketAddr::new(port.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port.port);
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    // The kernel gives out the lowest number that is free.
+    if u64::from(socket.as_raw_fd().unsigned_abs()) + SPARE_FILES > super::limits::open_files() {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
     // While no agent ran, the programs kept the port for it; it is known by this mark.
     socket.set_mark(HOLDER_MARK)?;
     // Before the socket can be found by any packet.
