@@ -165,6 +165,9 @@ pub fn prepare_published<A: Make>(
     if published.flags & Published::RESTRICTED != 0 && !maps::is_allowed(published.slot, packet.source.any()) {
         return Err(DropReason::NotAllowed);
     }
+    if A::IS_V6 == published.container.is_v4() {
+        return Err(DropReason::OtherFamily);
+    }
     let slot = published.endpoint;
     let Some(endpoint) = endpoint(slot) else { return Err(DropReason::NoFlow) };
     let Some(network) = network(endpoint.network) else { return Err(DropReason::NoFlow) };
