@@ -145,7 +145,7 @@ pub(in crate::cli) struct Port {
 /// `spandrel publish`.
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "All ports are published, or none. A port that the container publishes already is not published again, but \
+    after_long_help = "All ports are published, or none. A host port that leads there already is not published again, but \
                              --allow-from and --rate-limit change who may use it.
 
 Examples:
