@@ -105,7 +105,8 @@ impl Address for V4 {
 
     #[inline(always)]
     fn is_broadcast_of(self, prefix: Self, mask: Self) -> bool {
-        self.0 == prefix.0 | !mask.0 && mask.0 != u32::MAX
+        // Two addresses leave none over for that (RFC 3021).
+        self.0 == prefix.0 | !mask.0 && u32::from_be(!mask.0) > 1
     }
 
     #[inline(always)]
@@ -275,6 +276,14 @@ mod tests {
         assert!(v6("::1").is_loopback() && !v6("::2").is_loopback());
         assert!(v6("fe80::1").is_link_local() && v6("febf::1").is_link_local() && !v6("fec0::1").is_link_local());
         assert!(v6("ff02::1").is_group() && !v6("fe80::1").is_group());
+    }
+
+    #[test]
+    fn a_subnet_of_two_has_no_broadcast_address() {
+        assert!(v4("10.0.0.255").is_broadcast_of(v4("10.0.0.0"), v4("255.255.255.0")));
+        assert!(v4("10.0.0.3").is_broadcast_of(v4("10.0.0.0"), v4("255.255.255.252")));
+        assert!(!v4("10.0.0.1").is_broadcast_of(v4("10.0.0.0"), v4("255.255.255.254")));
+        assert!(!v4("10.0.0.1").is_broadcast_of(v4("10.0.0.1"), v4("255.255.255.255")));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use dataplane_common::{
 
 use crate::{
     drops::{Dropped, NEXT, Outcome, finish},
-    flow, host,
+    embryo, flow, host,
     make::{self, Make},
     maps::{self, Maps},
     skb::Skb,
@@ -52,7 +52,8 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
     let slot = neighbor.endpoint;
     // Once for a hit; a miss makes the flow and looks again.
     for _ in 0..2 {
-        if let Some(entry) = flow::find(packet, zone) {
+        let entry = flow::find(packet, zone).or_else(|| embryo::find(packet, zone));
+        if let Some(entry) = entry {
             let translated = flow::translate_routed(skb, packet, entry);
             return translated.map(|()| NEXT).map_err(|reason| Dropped::at(slot, reason));
         }

@@ -251,7 +251,15 @@ fn uplink(link: &Link, links: &[Link], addresses: &[Address], routes: &[Route]) 
     routes.sort_by_key(|route| (route.destination.prefix_len(), route.priority));
     let preferred = routes.iter().filter_map(|route| route.preferred_source);
     let usable = addresses.iter().filter(|address| address.ifindex == link.ifindex && may_be_source(address));
-    for address in preferred.chain(usable.map(|address| address.network.addr())) {
+    // Those of a subnet first, and of IPv6's, which the kernel lists from the newest on, the oldest: another address of the host
+    // changes nothing.
+    let alone = |address: &&Address| address.network.prefix_len() == address.network.max_prefix_len();
+    let (single, of_subnets): (Vec<_>, Vec<_>) = usable.partition(alone);
+    let oldest_first = |addresses: Vec<&Address>| {
+        let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.network.addr().is_ipv4());
+        v4.into_iter().chain(v6.into_iter().rev()).map(|address| address.network.addr())
+    };
+    for address in preferred.chain(oldest_first(of_subnets)).chain(oldest_first(single)) {
         match address {
             IpAddr::V4(address) => ipv4 = ipv4.or(Some(address)),
             IpAddr::V6(address) => ipv6 = ipv6.or(Some(address)),
