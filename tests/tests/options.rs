@@ -393,8 +393,9 @@ fn fixed_source_addresses() {
     let container = site.host.run_container("--name in-green --network green");
     for family in Family::BOTH {
         assert_open(&container, &site.internet, Site::far(family), site.public(family));
-        assert_open(&site.host, &site.internet, Site::far(family), site.public(family));
     }
+    // Among several IPv6 addresses of its own the host's kernel chooses by itself (RFC 6724).
+    assert_open(&site.host, &site.internet, Site::far(V4), site.public(V4));
 }
 
 /// Options that contradict each other are refused with a sentence.

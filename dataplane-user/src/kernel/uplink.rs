@@ -255,11 +255,7 @@ fn uplink(link: &Link, links: &[Link], addresses: &[Address], routes: &[Route]) 
     // changes nothing.
     let alone = |address: &&Address| address.network.prefix_len() == address.network.max_prefix_len();
     let (single, of_subnets): (Vec<_>, Vec<_>) = usable.partition(alone);
-    let oldest_first = |addresses: Vec<&Address>| {
-        let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.network.addr().is_ipv4());
-        v4.into_iter().chain(v6.into_iter().rev()).map(|address| address.network.addr())
-    };
-    for address in preferred.chain(oldest_first(of_subnets)).chain(oldest_first(single)) {
+    for address in preferred.chain(oldest_first(&of_subnets)).chain(oldest_first(&single)) {
         match address {
             IpAddr::V4(address) => ipv4 = ipv4.or(Some(address)),
             IpAddr::V6(address) => ipv6 = ipv6.or(Some(address)),
@@ -270,6 +266,12 @@ fn uplink(link: &Link, links: &[Link], addresses: &[Address], routes: &[Route]) 
     let has_vlans = links.iter().any(|other| other.kind == "vlan" && other.peer == Some(link.ifindex));
     let (name, ifindex, mtu) = (link.name.clone(), link.ifindex, link.mtu);
     UplinkInfo { name, ifindex, ipv4, ipv6, mtu, link_type, hardware, has_vlans }
+}
+
+/// The kernel lists IPv4 addresses from the oldest on, IPv6 addresses from the newest.
+fn oldest_first(addresses: &[&Address]) -> impl Iterator<Item = IpAddr> {
+    let all = || addresses.iter().map(|address| address.network.addr());
+    all().filter(IpAddr::is_ipv4).chain(all().rev().filter(IpAddr::is_ipv6))
 }
 
 /// Whether new connections to elsewhere may use the address. For IPv4 the bit of "temporary" means "secondary".
