@@ -56,7 +56,7 @@ impl Change {
         let (round, bit) = (step / 32, step % 32);
         let (wanted, k) = match round {
             0 => (1, 2),
-            _ => (self.behind >> (round - 1 & 31) & 1, round - 1),
+            _ => (self.behind >> ((round - 1) & 31) & 1, round - 1),
         };
         if wanted == 1 {
             // The mask is what the verifier needs to see that the table is not left.
