@@ -128,7 +128,7 @@ impl Flows {
             return Ok(());
         }
         // Whether it has a flow is not seen unless something is changed; the answer comes back as if there were none.
-        let clashes = self.known.get(&(OUTSIDE, after.reversed())).is_some();
+        let clashes = self.known.contains_key(&(OUTSIDE, after.reversed()));
         if clashes && before == after {
             return Err("what the host sends gets its answer".into());
         }

@@ -50,8 +50,11 @@ pub(crate) fn check(frame: &[u8], before: &Ip, ran: &Ran) -> Result<Ip, String> 
 
 /// The bytes of a packet that translation changes.
 fn changeable(ip: &Ip) -> Vec<Range<usize>> {
-    let mut free =
-        if ip.is_v6() { vec![ip.at + 7..ip.at + 40] } else { vec![ip.at + 8..ip.at + 9, ip.at + 10..ip.at + 20] };
+    let mut free = if ip.is_v6() {
+        vec![ip.at + 7..ip.at + 8, ip.at + 8..ip.at + 40]
+    } else {
+        vec![ip.at + 8..ip.at + 9, ip.at + 10..ip.at + 20]
+    };
     let ports = match ip.kind {
         Kind::Tcp(_) | Kind::Udp | Kind::Sctp(_) => 0..4,
         Kind::EchoRequest | Kind::EchoReply => 4..6,

@@ -112,10 +112,10 @@ impl Oracle {
         let after = integrity::check(frame, &before, ran)?;
         let packet = Packet { frame, before, after, out: &ran.frame, redirected: ran.verdict == REDIRECT };
         match hook {
-            Hook::FromContainer(sender) => self.from_container(CONTAINERS[sender], &packet),
-            Hook::FromUplink(_) => self.from_uplink(&packet),
+            Hook::FromContainer(sender) => self.judge_from_container(CONTAINERS[sender], &packet),
+            Hook::FromUplink(_) => self.judge_from_uplink(&packet),
             Hook::ToUplink(_, Came::Host) => self.host_sends(&packet),
-            Hook::ToUplink(uplink, _) => self.to_uplink(uplink, &packet),
+            Hook::ToUplink(uplink, _) => self.judge_to_uplink(uplink, &packet),
             Hook::ToContainer(receiver, came) => {
                 let container = CONTAINERS[receiver];
                 self.brought_by_stack(container.network(), came, &packet)?;
@@ -159,7 +159,7 @@ impl Oracle {
         demand(!(is_right && ip.is_sound(frame) && self.flows.hold(zone, &ip)), "a packet of a living flow passes")
     }
 
-    fn from_container(&mut self, sender: Container, packet: &Packet<'_>) -> Judgement<Arrived> {
+    fn judge_from_container(&mut self, sender: Container, packet: &Packet<'_>) -> Judgement<Arrived> {
         let (network, v6) = (sender.network(), packet.before.is_v6());
         let (source, destination) = (packet.before.tuple.source.0, packet.destination());
         let honest = source == sender.ip(v6)
@@ -190,7 +190,7 @@ impl Oracle {
         Ok(Arrived::AtStack)
     }
 
-    fn from_uplink(&mut self, packet: &Packet<'_>) -> Judgement<Arrived> {
+    fn judge_from_uplink(&mut self, packet: &Packet<'_>) -> Judgement<Arrived> {
         if !packet.is_untouched() {
             return self.flows.follow(OUTSIDE, None, packet);
         }
@@ -221,7 +221,7 @@ impl Oracle {
         Ok(Arrived::Outside)
     }
 
-    fn to_uplink(&mut self, uplink: usize, packet: &Packet<'_>) -> Judgement<Arrived> {
+    fn judge_to_uplink(&mut self, uplink: usize, packet: &Packet<'_>) -> Judgement<Arrived> {
         demand(!packet.redirected, "what the stack has routed goes where it was routed")?;
         demand(packet.after.ttl == packet.before.ttl, "the stack has lowered the time to live")?;
         let source = packet.before.tuple.source.0;

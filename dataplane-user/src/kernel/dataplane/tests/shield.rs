@@ -167,7 +167,7 @@ fn what_the_shield_cannot_judge_passes() {
 fn row_15_answers_to_a_container_that_is_not_masqueraded_pass() {
     Host::new().run(|bench| {
         let own = GatewayConfig { masquerade: false, ..GatewayConfig::default() };
-        let config = NetworkConfig { v4: own.clone(), v6: own, ..bench.network(1) };
+        let config = NetworkConfig { v4: own, v6: own, ..bench.network(1) };
         bench.dataplane.set_network(&config, &[bench.endpoint(A), bench.endpoint(B)]).unwrap();
         for family in FAMILIES {
             for (sent, answer) in [
