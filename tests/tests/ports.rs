@@ -560,20 +560,19 @@ fn each_port_has_counters() {
     }
     let stats = |site: &Site| site.host.spandrel("port --stats --format json web").json_lines();
     let counts = stats(&site);
-    let of = |port: &str| {
-        let (number, protocol) = port.split_once('/').unwrap();
-        let line = counts.iter().find(|line| line["PrivatePort"].to_string() == number && line["Type"] == protocol);
-        let line = line.unwrap_or_else(|| panic!("{port}: {counts:?}"));
+    let of = |port: u16, protocol: &str| {
+        let line = counts.iter().find(|line| line["PrivatePort"] == port && line["Type"] == protocol);
+        let line = line.unwrap_or_else(|| panic!("{port}/{protocol}: {counts:?}"));
         ["Connections", "PacketsIn", "BytesIn", "PacketsOut", "BytesOut"].map(|field| line[field].as_u64().unwrap())
     };
-    let [connections, packets_in, bytes_in, packets_out, bytes_out] = of("80/tcp");
+    let [connections, packets_in, bytes_in, packets_out, bytes_out] = of(80, "tcp");
     assert_eq!(connections, 2);
     assert!(packets_in > 4 && packets_out > 4, "{counts:?}");
     assert!(bytes_in > 6000 && bytes_out > 6000 && bytes_in < 20_000 && bytes_out < 20_000, "{counts:?}");
-    let [flows, packets_in, bytes_in, packets_out, bytes_out] = of("53/udp");
+    let [flows, packets_in, bytes_in, packets_out, bytes_out] = of(53, "udp");
     assert_eq!((flows, packets_in, packets_out), (2, 6, 6));
     assert!(bytes_in > 6 * 500 && bytes_out > bytes_in && bytes_out < 6 * 700, "{counts:?}");
-    assert_eq!(of("81/tcp"), [0; 5]);
+    assert_eq!(of(81, "tcp"), [0; 5]);
 
     site.restart_agent();
     let again = stats(&site);
