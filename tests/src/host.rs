@@ -26,11 +26,11 @@ pub const RUN_DIR: &str = "/run/spandrel";
 pub const STATE_DIR: &str = "/run/spandrel-state";
 
 /// How long an agent may take until it answers: it loads all its programs before, on a machine that tests run on in
-/// parallel.
-const START: Duration = Duration::from_secs(30);
+/// parallel and that may be an emulated one.
+const START: Duration = Duration::from_secs(120);
 
 /// How long an agent may take to end.
-const STOP: Duration = Duration::from_secs(15);
+const STOP: Duration = Duration::from_secs(30);
 
 /// What a container of a test does unless it is told otherwise.
 const IDLE: [&str; 2] = ["sleep", "infinity"];

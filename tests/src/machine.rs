@@ -20,7 +20,7 @@ use crate::process::{Output, Process, Words};
 use crate::thread::on_thread;
 
 /// How long a program that should end may run.
-const COMMAND: Duration = Duration::from_secs(30);
+const COMMAND: Duration = Duration::from_secs(60);
 
 /// The namespaces that a program on a machine lives in.
 const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS

@@ -14,8 +14,8 @@ use nix::sched::{CloneFlags, setns};
 use crate::fail::OrFail;
 use crate::thread::on_thread;
 
-/// How long something that should happen may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long something that should happen may take on a busy machine, be it an emulated one.
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long nothing has to happen before it counts as silence.
 pub const SILENCE: Duration = Duration::from_secs(1);

@@ -73,9 +73,10 @@ impl Machine {
         for folder in tools.firmware() {
             qemu.arg("-L").arg(folder);
         }
-        // Whatever the processor here has: programs of this machine may have been compiled for it. No kvm: on many a
-        // rented machine it is absent or hangs.
-        qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", MEMORY, "-no-reboot"]);
+        // Whatever the processor here has: programs of this machine may have been compiled for it. Only the fast string
+        // instructions are slow here, byte by byte, and the kernel knows other ways. No kvm: on many a rented machine it is
+        // absent or hangs.
+        qemu.args(["-accel", "tcg", "-cpu", "max,erms=off,fsrm=off", "-smp", "2", "-m", MEMORY, "-no-reboot"]);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         qemu.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(&self.initramfs);
         // What is behind the dashes goes to the first process.

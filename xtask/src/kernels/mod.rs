@@ -27,9 +27,9 @@ use crate::workspace::{Workspace, output};
 /// The kernels, by series.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
-/// The scenarios that make the core: who may reach whom, what a container may claim to be, and what goes on without an
-/// agent. The rest shows nothing that these do not about a kernel.
-const SCENARIOS: [&str; 3] = ["who_may_talk", "spoofing", "agent_away"];
+/// The scenarios that make the core: who reaches whom, by which way, what a container may claim to be, and what goes on
+/// without an agent.
+const SCENARIOS: [&str; 6] = ["isolation", "published", "host", "outside", "spoofing", "agent_away"];
 
 /// The tests of crate `spandrel` that talk to the kernel.
 const KERNEL_TESTS: &str = "kernel::";

@@ -189,8 +189,11 @@ impl Dataplane {
     /// Takes every program off its hook.
     pub(super) fn detach_all(&mut self) -> Result<(), DataplaneError> {
         if self.attach == AttachMode::Clsact {
-            for interface in self.uplinks.values() {
-                UPLINK.into_iter().for_each(|hook| detach_clsact(interface, hook));
+            let uplinks = self.uplinks.values().map(|name| (name, UPLINK));
+            let bridges = self.bridges.values().map(|name| (name, BRIDGE));
+            let veths = self.veths.values().map(|name| (name, VETH));
+            for (interface, hooks) in uplinks.chain(bridges).chain(veths) {
+                hooks.into_iter().for_each(|hook| detach_clsact(interface, hook));
             }
         }
         let links = self.links();

@@ -14,6 +14,7 @@ use dataplane_common::{
     port::Pool,
 };
 use ipnet::IpNet;
+use nix::net::if_::if_indextoname;
 
 use super::{
     Dataplane, EndpointConfig, GatewayConfig, NetworkConfig, UplinkConfig, attach,
@@ -219,14 +220,17 @@ impl Dataplane {
         let wanted: BTreeMap<u32, String> =
             uplinks.iter().map(|uplink| (uplink.ifindex, uplink.name.clone())).collect();
         let known: Vec<u32> = self.maps.uplinks.keys().filter_map(Result::ok).collect();
-        for ifindex in known.into_iter().filter(|ifindex| !wanted.contains_key(ifindex)) {
-            absent_is_fine(self.maps.uplinks.remove(&ifindex))?;
-        }
         // By name: an interface may have been renamed, also while no agent was there, and a program runs there only once.
         let links = self.pinned_links()?;
         let pinned = links.into_iter().filter(|(program, ..)| attach::UPLINK.iter().any(|hook| hook.is(program)));
-        let known: BTreeSet<String> = self.uplinks.values().cloned().chain(pinned.map(|(_, name, _)| name)).collect();
-        for name in known.iter().filter(|name| !wanted.values().any(|wanted| wanted == *name)) {
+        // Filters of a clsact qdisc have no pins; an older agent's are found by what the map knows.
+        let filtered = known.iter().filter_map(|&ifindex| if_indextoname(ifindex).ok()?.into_string().ok());
+        let names: BTreeSet<String> =
+            self.uplinks.values().cloned().chain(pinned.map(|(_, name, _)| name)).chain(filtered).collect();
+        for ifindex in known.iter().filter(|ifindex| !wanted.contains_key(ifindex)) {
+            absent_is_fine(self.maps.uplinks.remove(ifindex))?;
+        }
+        for name in names.iter().filter(|name| !wanted.values().any(|wanted| wanted == *name)) {
             result = result.and(self.detach(name, &attach::UPLINK));
         }
         for uplink in uplinks {

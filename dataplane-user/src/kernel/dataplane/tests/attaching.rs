@@ -58,6 +58,21 @@ fn programs_are_attached_once_and_outlive_the_agent() {
 }
 
 #[test]
+fn an_uplink_of_an_older_agent_is_left_when_it_is_none_any_more() {
+    for mode in modes() {
+        let host = Host::new();
+        let options = Options { attach: mode, ..Options::default() };
+        host.inside(async |netlink| {
+            drop(Bench::with(&host.bpffs(), &netlink, &options).await);
+            let mut bench = Bench::open(&host.bpffs(), &netlink, &options).await;
+            assert_eq!(programs_at(&netlink, "up0", mode).await, 2, "{mode:?}");
+            bench.dataplane.set_uplinks(&[]).unwrap();
+            assert_eq!(programs_at(&netlink, "up0", mode).await, 0, "{mode:?}");
+        });
+    }
+}
+
+#[test]
 fn an_interface_that_was_made_anew_is_attached_anew() {
     let host = Host::new();
     host.inside(async |netlink| {
