@@ -26,9 +26,16 @@ use crate::{
 /// Whoever comes next: the driver makes an skb of the packet.
 const PASS: i32 = XDP_PASS as i32;
 
-/// The hook. Packets of several pages are fine: only headers are read.
+/// The hook in drivers. Packets of several pages are fine: only headers are read.
 #[xdp(frags)]
 pub fn shield(ctx: XdpContext) -> u32 {
+    finish(&ctx, "shield", run(&Buffer(&ctx))) as u32
+}
+
+/// The hook in the stack. It takes packets in one piece: for programs that say that pieces are fine, the kernel (6.9 and on) makes a
+/// new skb, and forgets how long its Ethernet header is, so that TC programs begin to read behind it.
+#[xdp]
+pub fn shield_generic(ctx: XdpContext) -> u32 {
     finish(&ctx, "shield", run(&Buffer(&ctx))) as u32
 }
 

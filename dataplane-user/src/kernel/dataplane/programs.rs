@@ -20,8 +20,8 @@ pub(super) const CLASSIFIERS: [&str; 7] =
     ["to_container", "to_bridge", "to_uplink", "from_container", "from_bridge", "from_uplink", COLLECT];
 /// The garbage collector.
 pub(super) const COLLECT: &str = "collect";
-/// The program that runs before an uplink's packets are skbs.
-pub(super) const SHIELD: &str = "shield";
+/// The program that runs at uplinks by XDP: in drivers, and in the stack.
+pub(super) const SHIELDS: [&str; 2] = ["shield", "shield_generic"];
 /// The programs on the root cgroup.
 pub(super) const SOCKET_PROGRAMS: [&str; 10] = [
     "connect4",
@@ -124,9 +124,11 @@ pub(super) fn load(root: &Path, options: &Options) -> Result<Ebpf, DataplaneErro
         program.load().map_err(|source| failed(name, source))?;
         pin(&root.join("programs").join(name), |path| program.pin(path))?;
     }
-    let program = shield(&mut ebpf)?;
-    program.load().map_err(|source| failed(SHIELD, source))?;
-    pin(&root.join("programs").join(SHIELD), |path| program.pin(path))?;
+    for name in SHIELDS {
+        let program = shield(&mut ebpf, name)?;
+        program.load().map_err(|source| failed(name, source))?;
+        pin(&root.join("programs").join(name), |path| program.pin(path))?;
+    }
     for name in SOCKET_PROGRAMS {
         let program = socket_program(&mut ebpf, name)?;
         program.load().map_err(|source| failed(name, source))?;
@@ -177,10 +179,10 @@ pub(super) fn classifier<'a>(
     program.and_then(|program| program.try_into().ok()).ok_or(DataplaneError::Missing(name))
 }
 
-/// [`SHIELD`].
-pub(super) fn shield(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
-    let program: Option<&mut Program> = ebpf.program_mut(SHIELD);
-    program.and_then(|program| program.try_into().ok()).ok_or(DataplaneError::Missing(SHIELD))
+/// One of [`SHIELDS`].
+pub(super) fn shield<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, DataplaneError> {
+    let program: Option<&mut Program> = ebpf.program_mut(name);
+    program.and_then(|program| program.try_into().ok()).ok_or(DataplaneError::Missing(name))
 }
 
 /// One of [`SOCKET_PROGRAMS`].

@@ -82,14 +82,18 @@ impl Dataplane {
     /// The kernel does not take the frame.
     pub fn run_shield(&mut self, frame: &[u8], repeat: u32) -> Result<ProgramRun, DataplaneError> {
         let mut out = vec![0; frame.len()];
-        let result = programs::shield(&mut self.ebpf)?
+        let result = programs::shield(&mut self.ebpf, programs::SHIELDS[0])?
             .test_run(TestRunOptions {
                 data_in: Some(frame),
                 data_out: Some(&mut out),
                 repeat: repeat.max(1),
                 ..TestRunOptions::new()
             })
-            .map_err(|source| DataplaneError::Program { program: programs::SHIELD, action: "run".into(), source })?;
+            .map_err(|source| DataplaneError::Program {
+                program: programs::SHIELDS[0],
+                action: "run".into(),
+                source,
+            })?;
         out.truncate(result.data_size_out as usize);
         Ok(ProgramRun { verdict: result.return_value.cast_signed(), frame: out, duration: result.duration })
     }

@@ -58,6 +58,14 @@ impl Mode {
         }
     }
 
+    fn program(self) -> &'static str {
+        let [native, generic] = programs::SHIELDS;
+        match self {
+            Self::Native => native,
+            Self::Generic => generic,
+        }
+    }
+
     fn flags(self) -> u32 {
         match self {
             Self::Native => sys::XDP_FLAGS_DRV_MODE,
@@ -121,12 +129,9 @@ impl Dataplane {
     fn attach_shield(&mut self, uplink: &UplinkConfig, mode: Mode) -> Result<(), DataplaneError> {
         let name = &uplink.name;
         let pin = self.link_pin(mode.pin(), name);
-        let program = programs::shield(&mut self.ebpf)?;
-        let failed = |source| DataplaneError::Program {
-            program: programs::SHIELD,
-            action: format!("attached to {name}"),
-            source,
-        };
+        let program = programs::shield(&mut self.ebpf, mode.program())?;
+        let failed =
+            |source| DataplaneError::Program { program: mode.program(), action: format!("attached to {name}"), source };
         let program = program.fd().map_err(failed)?;
         let mut runs = update_pinned(&pin, program)?;
         if !runs {

@@ -269,7 +269,7 @@ fn every_program_loads_and_stays_within_its_budget() {
     const BUDGET: u32 = 200_000;
     Host::new().run(|bench| {
         let programs = bench.dataplane.programs();
-        assert_eq!(programs.len(), 18);
+        assert_eq!(programs.len(), 19);
         for program in programs {
             let verified = program.verified_instructions.unwrap_or_default();
             // `cargo xtask test --kernels` makes a table of these lines.
