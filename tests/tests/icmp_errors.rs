@@ -124,3 +124,19 @@ fn a_containers_own_refusal_leaves_from_the_published_address() {
         }
     }
 }
+/// Rows 4 and 14: so is the client in another network of the same host.
+#[test]
+fn a_narrow_network_is_found_from_another_network() {
+    let site = Site::with_networks(["blue"]);
+    site.host.create_network("--ipv6 --opt com.docker.network.driver.mtu=1300 red");
+    let container = site.host.run_container("--name box --network red -p 5353:53/udp -p 8080:80");
+    let client = site.host.run_container("--name client --network blue");
+    for family in Family::BOTH {
+        let published = site.public(family);
+        let error = client.udp_error((published, 5353), 64, 1400).expect("an ICMP error");
+        assert!(error.is_too_big() && error.mtu == 1300, "{error:?}");
+        let transfer = Transfer::start(&client, (published, 8080), &container, TCP_PORT);
+        transfer.assert_moves();
+        assert!(transfer.finish().iter().all(|bytes| *bytes > 0));
+    }
+}
