@@ -143,3 +143,47 @@ impl Site {
         self.uplink.host(family)
     }
 }
+
+/// A host with a running agent, a router next to it, and a server behind that.
+pub struct Way {
+    /// The running agent.
+    pub agent: Agent,
+    /// The host that it runs on.
+    pub host: Host,
+    /// The machine at the other end of the host's uplink, which forwards.
+    pub router: Machine,
+    /// The machine behind it.
+    pub server: Machine,
+    /// From the host to the router, and from there to the server.
+    pub cables: [Uplink; 2],
+}
+
+impl Way {
+    /// Builds it all and waits for the agent.
+    #[track_caller]
+    #[expect(clippy::new_without_default, reason = "processes are started")]
+    pub fn new() -> Self {
+        let lab = Lab::new();
+        let (host, router, server) = (lab.host("host"), lab.machine("router"), lab.machine("server"));
+        let cables = [lab.uplink(&host, &router), lab.uplink(&router, &server)];
+        router.set_sysctl("ipv4/ip_forward", "1");
+        router.set_sysctl("ipv6/conf/all/forwarding", "1");
+        for family in Family::BOTH {
+            server.add_default_route(cables[1].host(family));
+        }
+        Self { agent: host.agent(), host, router, server, cables }
+    }
+
+    /// The server's address.
+    pub fn server_at(&self, family: Family) -> IpAddr {
+        self.cables[1].outside(family)
+    }
+
+    /// Makes a cable narrower, at both ends.
+    #[track_caller]
+    pub fn narrow(&self, cable: usize, mtu: u32) {
+        let (near, far) = if cable == 0 { (&*self.host, &self.router) } else { (&self.router, &self.server) };
+        near.set_mtu(&self.cables[cable].name, mtu);
+        far.set_mtu(&self.cables[cable].outside_name, mtu);
+    }
+}

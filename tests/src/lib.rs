@@ -59,15 +59,15 @@ pub use family::{Family, V4, V6};
 pub use flood::{Flood, Flooding};
 pub use host::{Agent, Host, RUN_DIR, STATE_DIR};
 pub use init::process_exists;
-pub use lab::{Lab, Site, Uplink};
+pub use lab::{Lab, Site, Uplink, Way};
 pub use machine::Machine;
 pub use names::NameServer;
 pub use net::{Net, PATIENCE, SILENCE};
 pub use netlink::Link;
 pub use passerby::{Direction, Order, Passerby};
 pub use probe::{
-    BROADCAST, EXPERIMENT, FrameSocket, IcmpError, RawSocket, SCTP, Services, Station, TCP_PORT, TcpLink, TcpServer,
-    UDP_PORT, UdpServer, ask, assert_silent, at_once, ip_addresses, may_be_fragmented,
+    BROADCAST, EXPERIMENT, FrameSocket, IcmpError, PUBLISH, PUBLISHED, RawSocket, SCTP, Services, Station, TCP_PORT,
+    TcpLink, TcpServer, UDP_PORT, UdpServer, ask, assert_silent, at_once, ip_addresses, may_be_fragmented,
 };
 pub use process::{Output, Process, Words, within};
 pub use state::State;

@@ -7,9 +7,6 @@ use std::net::IpAddr;
 
 use spandrel_tests::*;
 
-/// Where a container publishes the two ports of its [`Services`].
-const PUBLISHED: (u16, u16) = (8080, 5353);
-
 /// A site with the usual containers: one that publishes its ports, a friend on its network, a stranger on another one.
 struct Scene<'s> {
     site: &'s Site,
@@ -23,7 +20,7 @@ impl<'s> Scene<'s> {
         let run = |options: &str| site.host.run_container(options);
         Self {
             site,
-            web: run("--name web --network red -p 8080:80 -p 5353:53/udp"),
+            web: run(&format!("--name web --network red {PUBLISH}")),
             friend: run("--name friend --network red"),
             stranger: run("--name stranger --network blue"),
         }
@@ -316,7 +313,7 @@ fn other_filters_of_our_qdisc() {
         [Direction::Ingress, Direction::Egress].map(|direction| host.attach_clsact(&uplink.name, direction, 5));
     let mut agent = host.agent_with("--attach clsact");
     host.create_network("--ipv6 red");
-    let web = host.run_container("--name web --network red -p 8080:80 -p 5353:53/udp");
+    let web = host.run_container(&format!("--name web --network red {PUBLISH}"));
     for family in Family::BOTH {
         let (inside, outside) = (web.serve(family.any()), internet.serve(Site::far(family)));
         inside.assert_reached_at(&internet, uplink.host(family), PUBLISHED, uplink.outside(family));

@@ -5,10 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use spandrel_tests::*;
 
-/// Where a container publishes the two ports of its [`Services`].
-const PUBLISHED: (u16, u16) = (8080, 5353);
-const PUBLISH: &str = "-p 8080:80 -p 5353:53/udp";
-
 /// Row 3: a container reaches its gateway, other networks' gateways and the host's addresses by ICMP, TCP and UDP. The host's
 /// services see the container's own address, and a port on which none listens refuses it.
 #[test]

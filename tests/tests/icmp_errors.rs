@@ -2,37 +2,8 @@
 //! if that is about a packet that it sent, so each of these shows the translation.
 
 use std::io::ErrorKind;
-use std::net::IpAddr;
 
 use spandrel_tests::*;
-
-/// A host, a router next to it, and a server behind that.
-struct Way {
-    _agent: Agent,
-    host: Host,
-    router: Machine,
-    server: Machine,
-    /// From the host to the router, and from there to the server.
-    cables: [Uplink; 2],
-}
-
-impl Way {
-    fn new() -> Self {
-        let lab = Lab::new();
-        let (host, router, server) = (lab.host("host"), lab.machine("router"), lab.machine("server"));
-        let cables = [lab.uplink(&host, &router), lab.uplink(&router, &server)];
-        router.set_sysctl("ipv4/ip_forward", "1");
-        router.set_sysctl("ipv6/conf/all/forwarding", "1");
-        for family in Family::BOTH {
-            server.add_default_route(cables[1].host(family));
-        }
-        Self { _agent: host.agent(), host, router, server, cables }
-    }
-
-    fn server_at(&self, family: Family) -> IpAddr {
-        self.cables[1].outside(family)
-    }
-}
 
 /// Row 14: a UDP port that is closed outside is reported to the container.
 #[test]
@@ -71,8 +42,7 @@ fn a_traceroute_shows_every_router() {
 #[test]
 fn a_narrow_place_outside_is_found() {
     let way = Way::new();
-    way.router.set_mtu(&way.cables[1].name, 1300);
-    way.server.set_mtu(&way.cables[1].outside_name, 1300);
+    way.narrow(1, 1300);
     way.host.create_network("--ipv6 red");
     let container = way.host.run_container("--name box --network red");
     for family in Family::BOTH {

@@ -5,10 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use spandrel_tests::*;
 
-/// Where a container publishes the two ports of its [`Services`].
-const PUBLISHED: (u16, u16) = (8080, 5353);
-const PUBLISH: &str = "-p 8080:80 -p 5353:53/udp";
-
 /// Row 4: a container reaches a port that a container of another network publishes, by every address of the host, over TCP and
 /// UDP, and is seen under its own address. It still does not reach that container itself.
 #[test]

@@ -6,41 +6,6 @@ use std::net::IpAddr;
 use etherparse::{LaxPacketHeaders, NetHeaders};
 use spandrel_tests::*;
 
-/// A host, a router next to it, and a server behind that.
-struct Way {
-    _agent: Agent,
-    host: Host,
-    router: Machine,
-    server: Machine,
-    /// From the host to the router, and from there to the server.
-    cables: [Uplink; 2],
-}
-
-impl Way {
-    fn new() -> Self {
-        let lab = Lab::new();
-        let (host, router, server) = (lab.host("host"), lab.machine("router"), lab.machine("server"));
-        let cables = [lab.uplink(&host, &router), lab.uplink(&router, &server)];
-        router.set_sysctl("ipv4/ip_forward", "1");
-        router.set_sysctl("ipv6/conf/all/forwarding", "1");
-        for family in Family::BOTH {
-            server.add_default_route(cables[1].host(family));
-        }
-        Self { _agent: host.agent(), host, router, server, cables }
-    }
-
-    fn server_at(&self, family: Family) -> IpAddr {
-        self.cables[1].outside(family)
-    }
-
-    /// Makes the way narrower at both ends of a cable.
-    fn narrow(&self, cable: usize, mtu: u32) {
-        let (near, far) = if cable == 0 { (&*self.host, &self.router) } else { (&self.router, &self.server) };
-        near.set_mtu(&self.cables[cable].name, mtu);
-        far.set_mtu(&self.cables[cable].outside_name, mtu);
-    }
-}
-
 /// The time to live of the IP packet in a frame, if it has these addresses.
 fn hops_left(frame: &[u8], source: IpAddr, destination: IpAddr) -> Option<u8> {
     if ip_addresses(frame) != Some((source, destination)) {

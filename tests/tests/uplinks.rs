@@ -5,9 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use spandrel_tests::*;
 
-/// Where a container publishes the two ports of its [`Services`].
-const PUBLISHED: (u16, u16) = (8080, 5353);
-
 /// A host with two uplinks. Everything goes through the first one, unless told otherwise. Behind each is a machine that has the
 /// addresses [`Site::far`].
 struct Multihomed {
@@ -58,7 +55,7 @@ fn wait_for_way_out(container: &Net, far: IpAddr, seen_as: IpAddr) {
 fn answers_leave_by_the_uplink_of_the_published_address() {
     let site = Multihomed::new();
     site.host.create_network("--ipv6 red");
-    let web = site.host.run_container("--name web --network red -p 8080:80 -p 5353:53/udp");
+    let web = site.host.run_container(&format!("--name web --network red {PUBLISH}"));
     for (family, prefix) in [(V4, 32), (V6, 128)] {
         let (published, client): (IpAddr, IpAddr) =
             (site.cables[1].host(family), if family == V4 { "192.0.2.7" } else { "2001:db8:7777::7" }.parse().unwrap());
@@ -142,7 +139,7 @@ fn an_uplink_may_come_later() {
     let (host, internet) = (lab.host("host"), lab.machine("internet"));
     let _agent = host.agent();
     host.create_network("--ipv6 red");
-    let container = host.run_container("--name box --network red -p 8080:80 -p 5353:53/udp");
+    let container = host.run_container(&format!("--name box --network red {PUBLISH}"));
     for family in Family::BOTH {
         let refused = container.tcp_connect(Site::far(family), TCP_PORT).unwrap_err();
         assert!(refused.to_string().contains("nreachable"), "there is no way out: {refused}");

@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind};
 
 pub use frame::{BROADCAST, FrameSocket, Station, ip_addresses};
 pub use raw::{EXPERIMENT, RawSocket, SCTP};
-pub use services::{Services, TCP_PORT, UDP_PORT, at_once};
+pub use services::{PUBLISH, PUBLISHED, Services, TCP_PORT, UDP_PORT, at_once};
 pub use tcp::{TcpLink, TcpServer};
 pub use trace::{IcmpError, may_be_fragmented};
 pub use udp::{UdpServer, ask};

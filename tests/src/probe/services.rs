@@ -11,6 +11,10 @@ use crate::net::Net;
 pub const TCP_PORT: u16 = 80;
 /// The port of a [`Services`]' UDP server.
 pub const UDP_PORT: u16 = 53;
+/// Options that publish both ports of a container's [`Services`], ...
+pub const PUBLISH: &str = "-p 8080:80 -p 5353:53/udp";
+/// ... and the host's ports for them, TCP and UDP.
+pub const PUBLISHED: (u16, u16) = (8080, 5353);
 /// A TCP port on which nobody listens.
 const CLOSED_PORT: u16 = 81;
 
