@@ -1,7 +1,7 @@
 //! Is the transport checksum of a packet right? Asked only of packets that would open a flow: a wrong one must not (what comes
 //! later on a flow keeps its wrong checksum, and the receiver drops it).
 
-use core::{ffi::c_void, ptr};
+use core::{arch::asm, ffi::c_void, ptr};
 
 use aya_ebpf::{
     btf_maps::PerCpuArray,
@@ -21,9 +21,9 @@ const CHUNK: usize = 256;
 /// Enough steps for the largest packet.
 const STEPS: u32 = 65_536 / CHUNK as u32;
 
-/// Each CPU's memory for a part of the packet.
+/// Each CPU's memory for a part of the packet; in words, since that is how it is cleared then.
 #[btf_map]
-static BUFFER: PerCpuArray<[u8; CHUNK], 1> = PerCpuArray::new();
+static BUFFER: PerCpuArray<[u64; CHUNK / 8], 1> = PerCpuArray::new();
 
 /// A sum on its way through the packet.
 struct Sum {
@@ -84,15 +84,19 @@ unsafe extern "C" fn add(_: u32, sum: *mut Sum) -> i64 {
     // SAFETY: `is_right` passes this, and it outlives the loop.
     let sum = unsafe { &mut *sum };
     let Some(buffer) = BUFFER.get_ptr_mut(0) else { return 1 };
-    // The verifier wants to see that the length is never zero and never beyond the buffer.
-    let len = sum.left.min(CHUNK as u32);
-    if len == 0 {
+    if sum.left == 0 {
         return 1;
     }
+    // The verifier wants to see that the length is never zero and never beyond the buffer. Before Linux 6.8 it does not learn
+    // the former from a comparison with zero, which the compiler makes of any other; so both are done out of its sight.
+    let mut len = u64::from(sum.left.min(CHUNK as u32)) - 1;
+    // SAFETY: arithmetic on one register, and the values stay what they are: 0 to 255 before, 1 to 256 after.
+    unsafe { asm!("{len} &= {most}", "{len} += 1", len = inout(reg) len, most = const CHUNK - 1) };
+    let len = len as u32;
     // SAFETY: the buffer is this CPU's own and `CHUNK` bytes long; what is not loaded is zero, which changes no sum.
     unsafe {
         if len < CHUNK as u32 {
-            *buffer = [0; CHUNK];
+            *buffer = [0; CHUNK / 8];
         }
         if bpf_skb_load_bytes(sum.skb.cast(), sum.at, buffer.cast(), len) != 0 {
             return 1;
