@@ -1,7 +1,10 @@
 //! `cargo xtask test`: all checks that a change has to pass, each through cargo.
 
+use std::env;
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -47,6 +50,9 @@ enum Step {
     /// The programs and a core of the scenarios on older kernels
     Kernels,
 }
+
+/// How many tests of one program run side by side, for libtest.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// A program that a step calls, and where it comes from. What scenarios need is in `peers`.
 struct Need {
@@ -145,6 +151,11 @@ impl Step {
                 let runner = privilege::prefix("a scenario's network namespaces")?;
                 if !runner.is_empty() {
                     cargo.args(["--config", &format!("target.'cfg(unix)'.runner={runner:?}")]);
+                }
+                // Scenarios wait more than they work: for what must not happen.
+                if env::var_os(THREADS).is_none() {
+                    let cores = available_parallelism().map_or(1, NonZero::get);
+                    cargo.env(THREADS, (2 * cores).to_string());
                 }
                 workspace::run(cargo.env("SPANDREL_BIN", spandrel).arg("--").args(libtest))
             }
