@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::Outcome;
 use super::args::agent::{Agent, Attach, LogLevel, Xdp};
 use super::error::Error;
-use crate::kernel::dataplane::{self, AttachMode, LogLevel as BpfLevel, XdpMode};
+use crate::kernel::dataplane::{self, AttachMode, LogLevel as BpfLevel, Timeouts, XdpMode};
 use crate::{agent, api, model};
 
 /// Threads for clients' requests and for what the kernel tells us; packets never need one.
@@ -23,6 +23,10 @@ pub(super) fn run(command: Agent) -> Outcome {
         .with_target(false)
         .init();
     let socket = command.socket.unwrap_or_else(|| command.run_dir.join("spandrel.sock"));
+    let mut timeouts = Timeouts::default();
+    for timeout in command.idle_timeout {
+        timeout.put_into(&mut timeouts);
+    }
     let options = agent::Options {
         state_dir: command.state_dir,
         run_dir: command.run_dir,
@@ -33,6 +37,7 @@ pub(super) fn run(command: Agent) -> Outcome {
             log_level: bpf_level(command.bpf_log_level),
             attach: attach_mode(command.attach),
             xdp: xdp_mode(command.xdp),
+            timeouts,
         },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::kernel::dataplane::DEFAULT_MAX_FLOWS;
+use crate::kernel::dataplane::{DEFAULT_MAX_FLOWS, Timeouts};
 
 /// `spandrel agent`.
 #[derive(Debug, Args)]
@@ -50,6 +50,66 @@ pub(in crate::cli) struct Agent {
     /// Where the shield runs, which drops spoofed, unsolicited and flooding packets before the stack sees them
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(in crate::cli) xdp: Xdp,
+    /// How long flows of a state live without a packet; may be given several times, such as `udp-answered=600`
+    #[arg(long, value_name = "STATE=SECONDS", value_parser = idle_timeout)]
+    pub(in crate::cli) idle_timeout: Vec<IdleTimeout>,
+}
+
+/// A state of flows, and how many seconds one lives in it without a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct IdleTimeout {
+    state: FlowState,
+    seconds: u32,
+}
+
+/// What a flow's idle time depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FlowState {
+    /// Only the SYN was seen.
+    TcpSynSent,
+    /// The SYN was answered, but not acknowledged.
+    TcpSynReceived,
+    /// Open or half closed.
+    TcpEstablished,
+    /// Both sides have closed.
+    TcpClosing,
+    /// A RST was seen.
+    TcpReset,
+    /// UDP without an answer.
+    UdpUnanswered,
+    /// UDP with an answer.
+    UdpAnswered,
+    /// ICMP echo and all other protocols.
+    Other,
+}
+
+impl IdleTimeout {
+    /// Takes its place among the others.
+    pub(in crate::cli) fn put_into(self, timeouts: &mut Timeouts) {
+        *match self.state {
+            FlowState::TcpSynSent => &mut timeouts.tcp_syn_sent,
+            FlowState::TcpSynReceived => &mut timeouts.tcp_syn_received,
+            FlowState::TcpEstablished => &mut timeouts.tcp_established,
+            FlowState::TcpClosing => &mut timeouts.tcp_closing,
+            FlowState::TcpReset => &mut timeouts.tcp_reset,
+            FlowState::UdpUnanswered => &mut timeouts.udp_unanswered,
+            FlowState::UdpAnswered => &mut timeouts.udp_answered,
+            FlowState::Other => &mut timeouts.other,
+        } = self.seconds;
+    }
+}
+
+fn idle_timeout(text: &str) -> Result<IdleTimeout, String> {
+    let (state, seconds) = text.split_once('=').ok_or("a state, `=` and seconds are wanted")?;
+    let state = FlowState::from_str(state, false).map_err(|_| {
+        let known: Vec<_> = FlowState::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
+        let known: Vec<_> = known.iter().map(clap::builder::PossibleValue::get_name).collect();
+        format!("there is no state {state:?}, but {}", known.join(", "))
+    })?;
+    match seconds.parse() {
+        Ok(seconds @ 1..) => Ok(IdleTimeout { state, seconds }),
+        _ => Err(format!("{seconds:?} is no number of seconds from 1 to {}", u32::MAX)),
+    }
 }
 
 /// Where the shield runs.
@@ -91,4 +151,31 @@ pub(in crate::cli) enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_changes_its_own_state_and_no_other() {
+        let mut timeouts = Timeouts::default();
+        idle_timeout("udp-answered=600").unwrap().put_into(&mut timeouts);
+        assert_eq!(timeouts, Timeouts { udp_answered: 600, ..Timeouts::default() });
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_refused_with_what_would_be_right() {
+        for (text, sentence) in [
+            ("udp-answered", "a state, `=` and seconds are wanted"),
+            (
+                "udp=3",
+                "there is no state \"udp\", but tcp-syn-sent, tcp-syn-received, tcp-established, tcp-closing, tcp-reset, udp-unanswered, udp-answered, other",
+            ),
+            ("other=0", "\"0\" is no number of seconds from 1 to 4294967295"),
+            ("other=soon", "\"soon\" is no number of seconds from 1 to 4294967295"),
+        ] {
+            assert_eq!(idle_timeout(text).unwrap_err(), sentence);
+        }
+    }
 }

@@ -30,8 +30,8 @@ impl Dataplane {
     pub fn collect_garbage(&mut self) -> Result<GcReport, DataplaneError> {
         let now = seconds_since_boot();
         let generations = Generations { endpoints: &self.maps.endpoints, ports: &self.maps.port_generations };
-        let v4 = sweep(&self.maps.flows4, &generations, now)?;
-        let v6 = sweep(&self.maps.flows6, &generations, now)?;
+        let v4 = sweep(&self.maps.flows4, &generations, &self.timeouts, now)?;
+        let v6 = sweep(&self.maps.flows6, &generations, &self.timeouts, now)?;
         Ok(GcReport {
             flows: v4.flows + v6.flows,
             deleted: self.delete(EXPIRED_ETHERTYPE, &v4.expired)? + self.delete(EXPIRED_ETHERTYPE + 1, &v6.expired)?,
@@ -84,6 +84,7 @@ struct Found<A> {
 fn sweep<A>(
     table: &HashMap<MapData, FlowKey<A>, Flow<A>>,
     generations: &Generations<'_>,
+    timeouts: &Timeouts,
     now: u32,
 ) -> Result<Found<A>, DataplaneError>
 where
@@ -91,7 +92,6 @@ where
     FlowKey<A>: aya::Pod,
     Flow<A>: aya::Pod,
 {
-    let timeouts = Timeouts::default();
     let mut found = Found { flows: 0, expired: Vec::new() };
     for entry in table.iter() {
         let (key, flow) = entry?;

@@ -27,6 +27,7 @@ use dataplane_common::{DropReason, Protocol, layout};
 use ipnet::IpNet;
 
 pub use attach::AttachMode;
+pub use dataplane_common::timeout::Timeouts;
 pub use error::DataplaneError;
 pub use garbage::GcReport;
 pub use programs::{Log, LogLevel, ProgramInfo};
@@ -46,11 +47,19 @@ pub struct Options {
     pub attach: AttachMode,
     /// Where the shield runs.
     pub xdp: XdpMode,
+    /// How long flows live without a packet.
+    pub timeouts: Timeouts,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_flows: DEFAULT_MAX_FLOWS, log_level: LogLevel::Off, attach: AttachMode::Auto, xdp: XdpMode::Auto }
+        Self {
+            max_flows: DEFAULT_MAX_FLOWS,
+            log_level: LogLevel::Off,
+            attach: AttachMode::Auto,
+            xdp: XdpMode::Auto,
+            timeouts: Timeouts::default(),
+        }
     }
 }
 
@@ -188,6 +197,7 @@ pub struct Dataplane {
     ebpf: Ebpf,
     maps: Maps,
     attach: AttachMode,
+    timeouts: Timeouts,
     /// Gateway addresses by network; they are the host's own from the moment the network is there.
     gateways: BTreeMap<u16, Vec<IpAddr>>,
     /// The host's other addresses, as they were last told; by an older agent, until this one knows better.
@@ -229,6 +239,7 @@ impl Dataplane {
             ebpf,
             maps,
             attach: options.attach.resolve(),
+            timeouts: options.timeouts,
             gateways: BTreeMap::new(),
             local,
             published: publish::by_endpoint(&ports),
