@@ -28,7 +28,7 @@ impl Machine {
 
 /// Where the packages are unpacked: in the folder of this program's own build, which is `<target>/<profile>/deps/<test program>` or
 /// `<target>/<profile>/<program>`.
-fn packages() -> io::Result<PathBuf> {
+pub(crate) fn packages() -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     let places = program.ancestors().skip(2).take(2).map(|folder| folder.join("peers"));
     places.into_iter().find(|packages| packages.join("packages").is_file()).ok_or(io::ErrorKind::NotFound.into())

@@ -1,7 +1,9 @@
-//! Which packet filter a namespace has, asked of the kernel itself: Spandrel works without any.
+//! Which packet filter a namespace has, asked of the kernel itself: Spandrel works without any. Others get theirs from `nft`.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
@@ -9,6 +11,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
+use crate::debian;
 use crate::fail::OrFail;
 use crate::net::{Net, PATIENCE};
 
@@ -36,6 +39,25 @@ impl Net {
         }
         tables
     }
+
+    /// Adds these rules, written as `nft -f` reads them; the program comes from Debian's packages.
+    #[track_caller]
+    pub fn add_packet_filter(&self, rules: &str) {
+        self.run(|| nft(rules)).or_fail(format_args!("load packet filter rules in {}:\n{rules}", self.name()));
+    }
+}
+
+/// Has `nft` load the rules in the calling thread's namespace.
+fn nft(rules: &str) -> io::Result<()> {
+    let packages = debian::packages()?;
+    let libraries = fs::read_dir(packages.join("usr/lib"))?.flatten().map(|entry| entry.path());
+    let mut command = Command::new(packages.join("usr/sbin/nft"));
+    command.args(["-f", "-"]).env("LD_LIBRARY_PATH", env::join_paths(libraries).unwrap_or_default());
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().expect("it was piped").write_all(rules.as_bytes())?;
+    let output = child.wait_with_output()?;
+    let said = || io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    if output.status.success() { Ok(()) } else { Err(said()) }
 }
 
 /// The names of all nftables tables of the calling thread's namespace.

@@ -9,7 +9,7 @@ use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 
 use crate::fail::OrFail;
 use crate::family::Family;
@@ -109,6 +109,14 @@ impl Net {
         });
         self.set_up(name);
         other.set_up(other_name);
+    }
+
+    /// Makes a bridge without ports, up.
+    #[track_caller]
+    pub fn add_bridge(&self, name: &str) {
+        self.netlink("make a bridge", async |handle| {
+            handle.link().add(LinkBridge::new(name).up().build()).execute().await
+        });
     }
 
     /// Gives an interface an address, and waits until it can be used.

@@ -4,7 +4,10 @@ use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use socket2::{Domain, Socket, Type};
+
 use crate::fail::OrFail;
+use crate::family::Family;
 use crate::net::{Net, PATIENCE};
 use crate::thread::{Background, TICK, patiently};
 
@@ -40,6 +43,19 @@ impl Net {
     #[track_caller]
     pub fn tcp_connect(&self, ip: IpAddr, port: u16) -> io::Result<TcpLink> {
         TcpLink::greet(self.tcp_open(ip, port)?)
+    }
+
+    /// The same from a port of its own choice.
+    #[track_caller]
+    pub fn tcp_connect_from(&self, from: u16, ip: IpAddr, port: u16) -> io::Result<TcpLink> {
+        let socket = self.run(|| {
+            let socket = Socket::new(Domain::for_address((ip, port).into()), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(Family::of(ip).any(), from).into())?;
+            io::Result::Ok(socket)
+        })?;
+        socket.connect_timeout(&SocketAddr::new(ip, port).into(), self.patience())?;
+        socket.set_read_timeout(Some(self.patience()))?;
+        TcpLink::greet(socket.into())
     }
 
     /// Opens a bare connection.
