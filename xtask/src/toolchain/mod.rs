@@ -83,6 +83,8 @@ impl Toolchain {
         let flags = [
             format!("-Clinker={}", self.linker.display()),
             "-Clink-arg=--btf".to_owned(),
+            // Else LLVM moves and clears what lies in memory by loops over single bytes, function calls at that.
+            "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
             format!("--cfg=bpf_target_arch=\"{}\"", self.rustc.arch()),
         ];
         cargo
