@@ -82,6 +82,8 @@ impl<A: Address> Flow<A> {
     pub const TO_HOST: u8 = 2;
     /// Flag: the source after translation is the one that the network asks for, whatever the uplink.
     pub const FIXED: u8 = 4;
+    /// Flag: the stack forwards the flow's packets, in both directions.
+    pub const BY_STACK: u8 = 8;
 
     /// A new entry.
     #[inline(always)]

@@ -219,6 +219,20 @@ pub struct Uplink {
     pub v6: V6,
     /// Its MTU, bytes.
     pub mtu: u32,
+    /// [`Uplink::INSIDE`] or 0.
+    pub flags: u32,
+}
+
+impl Uplink {
+    /// Flag: what is behind it is on this host, in the hands of another manager (Docker's bridge, libvirt's). Its rules stand in
+    /// the host's stack, so packets go there and come from there by way of the stack, from the container's own address.
+    pub const INSIDE: u32 = 1;
+
+    /// Is another manager's network behind it?
+    #[inline(always)]
+    pub fn is_inside(&self) -> bool {
+        self.flags & Self::INSIDE != 0
+    }
 }
 
 /// Key of `PUBLISHED`: what a client connects to.
@@ -384,7 +398,7 @@ const _: () = {
     assert!(size_of::<Endpoint>() == 60);
     assert!(size_of::<Network>() == 100);
     assert!(size_of::<Neighbor>() == 16);
-    assert!(size_of::<Uplink>() == 24 && size_of::<Tops>() == 8192);
+    assert!(size_of::<Uplink>() == 28 && size_of::<Tops>() == 8192);
     assert!(size_of::<PublishedKey>() == 20 && size_of::<Published>() == 32);
     assert!(size_of::<PortCount>() == 40 && size_of::<AllowedKey>() == 20 && size_of::<TrustedKey>() == 8);
     assert!(size_of::<Config>() == 32);

@@ -170,6 +170,10 @@ fn find_out<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, inp
         rewrite::plan(flow, None, 0)?;
         return Ok(Way::Stack);
     }
+    let by_stack = flow.flags & Flow::<A>::BY_STACK != 0;
+    if by_stack && target == 0 {
+        return Ok(Way::Untouched);
+    }
     let mut macs = None;
     if target == 0 {
         let current = flow.route_generation == config().map_or(0, |config| config.route_generation);
@@ -191,7 +195,7 @@ fn find_out<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, inp
     }
     // The kernel's stack says what is wrong with a packet whose time to live ends here or that is too big for the way, and
     // does what IP options ask for.
-    let odd = packet.ttl <= 1 || packet.options || packet.wire_length(skb.gso_size()) > u32::from(flow.mtu);
+    let odd = by_stack || packet.ttl <= 1 || packet.options || packet.wire_length(skb.gso_size()) > u32::from(flow.mtu);
     if odd && target == 0 {
         return Ok(Way::Untouched);
     }
@@ -291,6 +295,7 @@ fn sibling_progress<A: Make>(flow: &Flow<A>, protocol: Protocol) -> Progress {
     // SAFETY: as in `find`.
     match unsafe { A::flows().get(&work.sibling) } {
         Some(sibling) => progress_of(sibling),
+        // SAFETY: as in `find`.
         None => unsafe { A::embryos().get(&work.sibling) }.map_or_else(Progress::default, progress_of),
     }
 }

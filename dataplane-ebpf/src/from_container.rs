@@ -226,10 +226,13 @@ fn judge<A: Make>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>) -> Result<
             make::prepare_published(packet, endpoint.network, client, &published)?;
         }
         Verdict::Route => {
-            // The stack answers what has no route or is too big.
+            // The stack answers what has no route or is too big, and asks other managers' rules about what goes to their networks.
             let Some(route) = route::lookup(skb, network.bridge, &packet.tuple) else {
                 return Ok(Judgement::ForStack);
             };
+            if maps::uplink(route.ifindex).is_some_and(|uplink| uplink.is_inside()) {
+                return Ok(Judgement::ForStack);
+            }
             make::prepare_outbound(packet, network, (slot, endpoint), route.ifindex)?;
         }
     }

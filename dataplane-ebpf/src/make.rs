@@ -125,7 +125,9 @@ pub fn prepare_outbound<A: Make>(
 ) -> Result<(), DropReason> {
     let (slot, endpoint) = owner;
     let Some(uplink) = maps::uplink(ifindex) else { return Err(DropReason::NoUplink) };
-    let masquerade = network.has_for::<A>(Network::MASQUERADE);
+    // Inside, the stack's own translation comes first and last: it would not know the answers to another source again.
+    let inside = uplink.is_inside();
+    let masquerade = network.has_for::<A>(Network::MASQUERADE) && !inside;
     let mut after = packet.tuple;
     let mut flags = Flow::<A>::ORIGINAL;
     if masquerade {
@@ -139,12 +141,13 @@ pub fn prepare_outbound<A: Make>(
             return Err(DropReason::NoUplinkAddress);
         }
     }
+    let by_stack = if inside { Flow::<A>::BY_STACK } else { 0 };
     let account = (slot, endpoint.generation);
     let back = Party { endpoint: slot, generation: endpoint.generation, mtu: network.mtu.min(u16::MAX as u32) as u16 };
     let work = work::<A>()?;
     let now = now();
-    work.original = Flow::new(after, Zone::OUTSIDE, account, Party::OUTSIDE, now, flags);
-    work.reply = Flow::new(packet.tuple.reversed(), endpoint.network, account, back, now, 0);
+    work.original = Flow::new(after, Zone::OUTSIDE, account, Party::OUTSIDE, now, flags | by_stack);
+    work.reply = Flow::new(packet.tuple.reversed(), endpoint.network, account, back, now, by_stack);
     // Without ports there is none to choose: the first flow of such a protocol to a destination has it.
     work.search.ports = if masquerade && packet.kind != Kind::Other { Ports::Choose } else { Ports::Keep };
     Ok(())

@@ -290,7 +290,7 @@ fn tell_card(skb: &Skb<'_>, difference: Difference) {
 #[inline(always)]
 fn store<T>(skb: &Skb<'_>, at: usize, value: &T, len: u32) -> Result<(), DropReason> {
     // SAFETY: no caller asks for more bytes than the value has.
-    let written = unsafe { bpf_skb_store_bytes(skb.as_ptr(), at as u32, (&raw const *value).cast(), len.into(), 0) };
+    let written = unsafe { bpf_skb_store_bytes(skb.as_ptr(), at as u32, (&raw const *value).cast(), len, 0) };
     if written == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
 }
 

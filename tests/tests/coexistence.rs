@@ -331,3 +331,35 @@ fn other_filters_of_our_qdisc() {
     host.agent_with("--attach clsact --teardown").stop();
     see_the_host();
 }
+
+/// Row coexistence, as row 4: our containers reach ports that Docker's containers publish by the host's address, and are answered by
+/// that address.
+#[test]
+fn containers_reach_ports_that_docker_publishes() {
+    let site = site();
+    let client = site.host.run_container("--name client --network red");
+    let docker = site.host.docker(&format!("--bip {DOCKER_BRIDGE}/24"));
+    let (theirs, _) = docker_container(&docker);
+    let _services = theirs.serve(V4.any());
+    let public = site.public(V4);
+    site.internet.tcp_connect(public, DOCKER_PUBLISHED.0).expect("the control");
+    client.tcp_connect(public, DOCKER_PUBLISHED.0).expect("TCP").echo("hello").unwrap();
+    client.udp_ask(public, DOCKER_PUBLISHED.1, "hello").expect("UDP");
+}
+
+/// Row coexistence, as row 2: whether our containers reach Docker's by their own addresses is for the host's rules to say. Its
+/// FORWARD policy is what Docker sets where it makes a host a router.
+#[test]
+fn the_hosts_rules_keep_containers_from_dockers_containers() {
+    let site = site();
+    let client = site.host.run_container("--name client --network red");
+    let docker = site.host.docker(&format!("--bip {DOCKER_BRIDGE}/24"));
+    let (theirs, _) = docker_container(&docker);
+    // Docker's rules let in what is for a port that is published.
+    let (private, private_at) = (docker.run("private", ""), "172.30.0.3".parse().unwrap());
+    let services = private.serve(V4.any());
+    services.assert_reached(&client, private_at, client.ip(V4));
+    site.host.command("iptables -P FORWARD DROP").ok();
+    services.assert_out_of_reach(&client, private_at);
+    theirs.serve(V4.any()).assert_reached_at(&client, site.public(V4), DOCKER_PUBLISHED, client.ip(V4));
+}

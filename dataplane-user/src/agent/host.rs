@@ -102,6 +102,7 @@ impl Agent {
                 ipv4: uplink.ipv4,
                 ipv6: uplink.ipv6,
                 mtu: uplink.mtu,
+                inside: uplink.inside,
                 device: match uplink.link_type {
                     LinkType::Ip => Device::Opaque,
                     LinkType::Ethernet if uplink.has_vlans => Device::Opaque,

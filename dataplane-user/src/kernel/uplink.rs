@@ -33,6 +33,9 @@ const RETRY: Duration = Duration::from_millis(500);
 /// The buses on which hypervisors (KVM, Hyper-V, Xen) offer interfaces to their machines.
 const HYPERVISORS: [&str; 3] = ["virtio", "vmbus", "xen"];
 
+/// The kinds of interface by which containers and virtual machines are plugged into a bridge.
+const GUESTS: [&str; 2] = ["veth", "tun"];
+
 /// The kinds of change that can alter a [`HostView`].
 const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Link,
@@ -73,6 +76,9 @@ pub struct UplinkInfo {
     pub hardware: bool,
     /// Whether VLANs of it are interfaces of their own.
     pub has_vlans: bool,
+    /// Whether it is a bridge for guests of this host (Docker's, libvirt's), by all that can be seen: it holds no default route,
+    /// and no port of it leads to a device. Never where uplinks are named.
+    pub inside: bool,
 }
 
 /// What the packets of an interface begin with.
@@ -226,7 +232,10 @@ fn view(links: &[Link], addresses: &[Address], routes: &Routes, rule: &UplinkRul
     let mut uplinks: Vec<_> = links
         .iter()
         .filter(|link| is_uplink(link))
-        .map(|link| uplink(link, links, addresses, &routes.unicast))
+        .map(|link| {
+            let inside = rule.names.is_empty() && is_inside(link, links, &routes.unicast);
+            UplinkInfo { inside, ..uplink(link, links, addresses, &routes.unicast) }
+        })
         .collect();
     uplinks.sort_by_key(|uplink| uplink.ifindex);
 
@@ -241,6 +250,14 @@ fn view(links: &[Link], addresses: &[Address], routes: &Routes, rule: &UplinkRul
 /// A route through `link` that leads to more than its neighbours' link-local addresses.
 fn leads_outside(route: &Route, link: &Link) -> bool {
     route.ifindex == link.ifindex && !route.is_link_local()
+}
+
+/// A bridge that nothing but guests of this host are plugged into.
+fn is_inside(link: &Link, links: &[Link], routes: &[Route]) -> bool {
+    let mut ports = links.iter().filter(|port| port.master == Some(link.ifindex));
+    link.kind == "bridge"
+        && ports.all(|port| GUESTS.contains(&port.kind.as_str()))
+        && !routes.iter().any(|route| route.ifindex == link.ifindex && route.destination.prefix_len() == 0)
 }
 
 fn uplink(link: &Link, links: &[Link], addresses: &[Address], routes: &[Route]) -> UplinkInfo {
@@ -265,7 +282,7 @@ fn uplink(link: &Link, links: &[Link], addresses: &[Address], routes: &[Route]) 
     let hardware = !link.bus.is_empty() && !HYPERVISORS.contains(&link.bus.as_str());
     let has_vlans = links.iter().any(|other| other.kind == "vlan" && other.peer == Some(link.ifindex));
     let (name, ifindex, mtu) = (link.name.clone(), link.ifindex, link.mtu);
-    UplinkInfo { name, ifindex, ipv4, ipv6, mtu, link_type, hardware, has_vlans }
+    UplinkInfo { name, ifindex, ipv4, ipv6, mtu, link_type, hardware, has_vlans, inside: false }
 }
 
 /// The kernel lists IPv4 addresses from the oldest on, IPv6 addresses from the newest.

@@ -166,6 +166,7 @@ impl World {
             ipv4: Some(uplink.v4),
             ipv6: Some(uplink.v6),
             mtu: uplink.mtu,
+            inside: false,
             device: Device::Virtual,
         }
     }

@@ -238,6 +238,7 @@ impl Dataplane {
                 v4: uplink.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
                 v6: uplink.ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED).into(),
                 mtu: uplink.mtu,
+                flags: if uplink.inside { Uplink::INSIDE } else { 0 },
             };
             self.maps.uplinks.insert(uplink.ifindex, value, 0)?;
             if self.uplinks.get(&uplink.ifindex) != Some(&uplink.name) {

@@ -173,6 +173,8 @@ pub struct UplinkConfig {
     pub ipv6: Option<Ipv6Addr>,
     /// Bytes.
     pub mtu: u32,
+    /// Whether another manager's network of this host is behind it.
+    pub inside: bool,
     /// What kind of interface it is.
     pub device: Device,
 }

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rtnetlink::LinkMacVlan;
+use rtnetlink::packet_route::link::MacVlanMode;
+
 use super::*;
 use crate::kernel::uplink::{HostView, HostWatch, LinkType, UplinkRule, snapshot};
 
@@ -51,6 +54,47 @@ fn an_uplink_is_what_leads_elsewhere() {
 
         let named = snapshot(&netlink, &rule(&["idle", "absent"])).await.unwrap();
         assert_eq!(names(&named), ["idle"]);
+    });
+}
+
+#[test]
+fn a_bridge_for_guests_is_inside() {
+    let host = Host::new();
+    host.run(async |netlink| {
+        let address: &[IpNet] = &["172.30.0.1/16".parse().unwrap()];
+        let bridge =
+            BridgeSpec { name: "docker0".into(), alias: "x".into(), mtu: 1500, mac: None, addresses: address.to_vec() };
+        netlink.ensure_bridge(&bridge).await.unwrap();
+        let bridge = netlink.expect_link("docker0").await.unwrap();
+        netlink.handle.link().add(LinkVeth::new("guest", "inside").up().build()).execute().await.unwrap();
+        let plug = async |name: &str| {
+            let port = rtnetlink::LinkUnspec::new_with_name(name).controller(bridge.ifindex).up().build();
+            netlink.handle.link().change(port).execute().await.unwrap();
+        };
+        plug("guest").await;
+        let is_inside = async |names: &[&str]| {
+            let view = snapshot(&netlink, &rule(names)).await.unwrap();
+            view.uplinks.iter().find(|uplink| uplink.name == "docker0").unwrap().inside
+        };
+        assert!(is_inside(&[]).await);
+        assert!(!is_inside(&["docker0"]).await, "a named one is what it is called");
+        netlink.set_default_routes(&bridge, &["172.30.0.2".parse().unwrap()]).await.unwrap();
+        assert!(!is_inside(&[]).await, "it leads everywhere");
+        netlink.set_default_routes(&bridge, &[]).await.unwrap();
+        assert!(is_inside(&[]).await);
+        netlink
+            .handle
+            .link()
+            .add(
+                LinkMacVlan::new("nic", netlink.expect_link("inside").await.unwrap().ifindex, MacVlanMode::Bridge)
+                    .up()
+                    .build(),
+            )
+            .execute()
+            .await
+            .unwrap();
+        plug("nic").await;
+        assert!(!is_inside(&[]).await, "a port that is no guest's");
     });
 }
 

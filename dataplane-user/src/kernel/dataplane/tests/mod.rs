@@ -158,6 +158,7 @@ impl Bench {
             ipv4: Some("192.0.2.1".parse().unwrap()),
             ipv6: Some("2001:db8::1".parse().unwrap()),
             mtu: 1500,
+            inside: false,
             device: Device::Virtual,
         }
     }

@@ -371,5 +371,13 @@ fn what_cannot_be_is_refused_in_a_sentence() {
 }
 
 fn bench_uplink() -> UplinkConfig {
-    UplinkConfig { name: String::new(), ifindex: 0, ipv4: None, ipv6: None, mtu: 1500, device: Device::Virtual }
+    UplinkConfig {
+        name: String::new(),
+        ifindex: 0,
+        ipv4: None,
+        ipv6: None,
+        mtu: 1500,
+        inside: false,
+        device: Device::Virtual,
+    }
 }

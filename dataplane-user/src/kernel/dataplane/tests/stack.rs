@@ -150,3 +150,38 @@ fn row_2_holds_for_whatever_is_plugged_into_a_bridge() {
         assert_eq!(bench.drops(0, DropReason::OtherNetwork), 2);
     });
 }
+
+/// Docker's bridge, libvirt's: the stack has rules for what goes there, and may have translated it; so it sees both directions.
+#[test]
+fn other_managers_networks_are_reached_by_the_stack() {
+    Host::new().run(|bench| {
+        let (bridge, veth, uplink) = (bench.bridges[1], bench.veths[A as usize], bench.uplink);
+        bench.dataplane.set_uplinks(&[UplinkConfig { inside: true, ..bench.uplink() }]).unwrap();
+        for family in FAMILIES {
+            let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
+            for _ in 0..2 {
+                let run = bench.sends(A, &sent.frame());
+                assert_eq!((run.verdict, run.frame), (NEXT, sent.frame()), "{family:?}");
+                let out = bench.at("to_uplink", &sent.ttl(63).frame(), uplink, veth);
+                assert_eq!((out.verdict, read(&out.frame).source), (NEXT, family.a()), "{family:?}");
+                let back = Packet::outside(family.outside(), family.a(), Payload::Udp(53, 20_000));
+                let back = bench.arrives(&back.frame());
+                let seen = read(&back.frame);
+                assert_eq!((back.verdict, seen.destination, seen.ttl), (NEXT, family.a(), 60), "{family:?}");
+                assert_eq!(bench.at("to_bridge", &seen.routed().frame(), bridge, uplink).verdict, NEXT);
+            }
+            // What the stack translates back comes from the host's address that was asked.
+            let asked = Packet::new(A, family.a(), family.host(), Payload::Udp(20_001, 5300));
+            assert_eq!(bench.sends(A, &asked.frame()).verdict, NEXT);
+            let answer = Packet::outside(family.host(), family.a(), Payload::Udp(5300, 20_001)).routed().frame();
+            assert_eq!(bench.at("to_bridge", &answer, bridge, uplink).verdict, NEXT, "{family:?}");
+            assert_eq!(bench.at("to_container", &answer, veth, uplink).verdict, NEXT, "{family:?}");
+            // But nothing comes by itself: not to the interface, and not from there.
+            let stranger = Packet::outside(family.outside(), family.a(), Payload::Udp(5300, 20_001));
+            assert_eq!(bench.arrives(&stranger.frame()).verdict, SHOT);
+            assert_eq!(bench.at("to_bridge", &stranger.routed().frame(), bridge, uplink).verdict, SHOT);
+            let pretender = Packet::outside(family.host(), family.a(), Payload::Udp(5300, 20_001));
+            assert_eq!(bench.arrives(&pretender.frame()).verdict, SHOT);
+        }
+    });
+}
