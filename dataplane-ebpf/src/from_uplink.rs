@@ -19,7 +19,6 @@ use crate::{
     embryo, flow,
     make::{self, Make, work},
     maps::{self, Maps},
-    rate,
     skb::Skb,
 };
 
@@ -117,20 +116,9 @@ fn judge<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<Judgement<A>, Dro
         // A reset ends what has hardly begun; the server is to know.
         Some(entry) if !opens => Judgement::Follow(entry),
         Some(entry) if packet.kind == Kind::Udp => Judgement::Follow(entry),
-        _ if opens => open(packet)?,
+        _ if opens => Judgement::Open,
         _ => Judgement::Stray,
     })
-}
-
-/// A flow to the published port in working memory, if its client may open one more.
-#[inline(always)]
-fn open<A: Make>(packet: &Packet<A>) -> Result<Judgement<A>, Dropped> {
-    match work::<A>() {
-        Ok(work) if !rate::take(packet.source, &work.published) => {
-            Err(Dropped::at(work.published.endpoint, DropReason::FloodingClient))
-        }
-        _ => Ok(Judgement::Open),
-    }
 }
 
 /// Puts the published port where those who need it look.

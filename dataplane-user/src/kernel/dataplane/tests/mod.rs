@@ -10,6 +10,7 @@ mod modes;
 mod neighbors;
 mod packets;
 mod publishing;
+mod reasons;
 mod shield;
 mod stack;
 
@@ -149,6 +150,13 @@ impl Bench {
         let local = ["192.0.2.1", "2001:db8::1", "127.0.0.1", "::1"].map(|address| address.parse().unwrap());
         self.dataplane.set_local_addresses(&local.into()).unwrap();
         self.dataplane.set_uplinks(&[self.uplink()]).unwrap();
+    }
+
+    /// Forgets flows, published ports and whatever a test has told otherwise, and tells it all again.
+    fn start_over(&mut self) {
+        self.dataplane.retain(&[1, 2].into(), &[].into(), &[].into()).unwrap();
+        self.dataplane.collect_garbage().unwrap();
+        self.tell_all();
     }
 
     fn uplink(&self) -> UplinkConfig {

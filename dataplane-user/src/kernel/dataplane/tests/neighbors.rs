@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::*;
 
 /// A request of the container in `slot`: who has `target`?
-fn arp(slot: u32, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+pub(super) fn arp(slot: u32, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![0xff; 6];
     frame.extend(mac(slot));
     frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
@@ -56,7 +56,7 @@ fn row_17_arp_lies_die() {
 }
 
 /// A neighbour message of the container in `slot`, with a link-layer address option.
-fn discovery(slot: u32, source: &str, kind: u8, target: &str, option: u8, option_mac: [u8; 6]) -> Vec<u8> {
+pub(super) fn discovery(slot: u32, source: &str, kind: u8, target: &str, option: u8, option_mac: [u8; 6]) -> Vec<u8> {
     let source: Ipv6Addr = source.parse().unwrap();
     let destination: Ipv6Addr = "ff02::1:ff00:3".parse().unwrap();
     let mut body = target.parse::<Ipv6Addr>().unwrap().octets().to_vec();
@@ -72,7 +72,7 @@ fn discovery(slot: u32, source: &str, kind: u8, target: &str, option: u8, option
 }
 
 const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
+pub(super) const ADVERTISEMENT: u8 = 136;
 
 #[test]
 fn solicitations_are_answered_for_neighbours_by_every_address() {

@@ -52,6 +52,16 @@ impl Family {
         self.pick("192.0.2.1", "2001:db8::1")
     }
 
+    /// An address of network 1 that nobody has.
+    pub(super) fn nobody(self) -> IpAddr {
+        self.pick("10.1.0.77", "fd01::77")
+    }
+
+    /// The host, on loopback.
+    pub(super) fn loopback(self) -> IpAddr {
+        self.pick("127.0.0.1", "::1")
+    }
+
     /// Everybody on the link.
     pub(super) fn group(self) -> IpAddr {
         self.pick("255.255.255.255", "ff02::1")
@@ -80,6 +90,8 @@ pub(super) enum Payload {
     Tcp(u16, u16, u8),
     /// Source port, destination port.
     Udp(u16, u16),
+    /// Source port, destination port; does it open an association?
+    Sctp(u16, u16, bool),
     /// Identifier; request or reply.
     Echo(u16, bool),
     /// Some other protocol.
@@ -141,6 +153,9 @@ impl Packet {
                 ip.tcp_header(tcp).write(frame, TEXT).unwrap();
             }
             Payload::Udp(source, destination) => ip.udp(source, destination).write(frame, TEXT).unwrap(),
+            Payload::Sctp(source, destination, init) => {
+                ip.write(frame, ip_number::SCTP, &sctp(source, destination, init)).unwrap();
+            }
             Payload::Echo(id, true) if v6 => ip.icmpv6_echo_request(id, 1).write(frame, TEXT).unwrap(),
             Payload::Echo(id, false) if v6 => ip.icmpv6_echo_reply(id, 1).write(frame, TEXT).unwrap(),
             Payload::Echo(id, true) => ip.icmpv4_echo_request(id, 1).write(frame, TEXT).unwrap(),
@@ -165,8 +180,8 @@ pub(super) fn read(frame: &[u8]) -> Packet {
         }
         NetSlice::Arp(_) => panic!("an ARP packet"),
     };
-    let payload = match packet.transport.as_ref().unwrap() {
-        TransportSlice::Tcp(tcp) => {
+    let payload = match packet.transport.as_ref() {
+        Some(TransportSlice::Tcp(tcp)) => {
             let sum = match (source, destination) {
                 (IpAddr::V4(s), IpAddr::V4(d)) => tcp.calc_checksum_ipv4(s.octets(), d.octets()).unwrap(),
                 (IpAddr::V6(s), IpAddr::V6(d)) => tcp.calc_checksum_ipv6(s.octets(), d.octets()).unwrap(),
@@ -178,7 +193,7 @@ pub(super) fn read(frame: &[u8]) -> Packet {
             let flags = flag(tcp.fin(), FIN) | flag(tcp.syn(), SYN) | flag(tcp.rst(), RST) | flag(tcp.ack(), ACK);
             Payload::Tcp(tcp.source_port(), tcp.destination_port(), flags)
         }
-        TransportSlice::Udp(udp) => {
+        Some(TransportSlice::Udp(udp)) => {
             let header = udp.to_header();
             let sum = match (source, destination) {
                 (IpAddr::V4(s), IpAddr::V4(d)) => header.calc_checksum_ipv4_raw(s.octets(), d.octets(), udp.payload()),
@@ -192,7 +207,7 @@ pub(super) fn read(frame: &[u8]) -> Packet {
             assert_eq!(udp.payload(), TEXT);
             Payload::Udp(header.source_port, header.destination_port)
         }
-        TransportSlice::Icmpv4(icmp) => {
+        Some(TransportSlice::Icmpv4(icmp)) => {
             assert!(icmp.header().icmp_type.calc_checksum(icmp.payload()) == icmp.header().checksum, "ICMP checksum");
             match icmp.icmp_type() {
                 etherparse::Icmpv4Type::EchoRequest(echo) => Payload::Echo(echo.id, true),
@@ -200,7 +215,7 @@ pub(super) fn read(frame: &[u8]) -> Packet {
                 other => panic!("{other:?}"),
             }
         }
-        TransportSlice::Icmpv6(icmp) => {
+        Some(TransportSlice::Icmpv6(icmp)) => {
             let (IpAddr::V6(s), IpAddr::V6(d)) = (source, destination) else { unreachable!() };
             assert!(icmp.is_checksum_valid(s.octets(), d.octets()), "ICMPv6 checksum");
             match icmp.icmp_type() {
@@ -209,7 +224,19 @@ pub(super) fn read(frame: &[u8]) -> Packet {
                 other => panic!("{other:?}"),
             }
         }
-        other => panic!("{other:?}"),
+        Some(TransportSlice::Igmp(_)) => panic!("an IGMP packet"),
+        None => {
+            let body = packet.net.as_ref().unwrap().ip_payload_ref().unwrap();
+            if body.ip_number == ip_number::SCTP {
+                let port = |at: usize| u16::from_be_bytes([body.payload[at], body.payload[at + 1]]);
+                let init = body.payload[12] == 1;
+                assert_eq!(body.payload, sctp(port(0), port(2), init), "an SCTP packet, with its checksum");
+                Payload::Sctp(port(0), port(2), init)
+            } else {
+                assert_eq!(body.payload, TEXT);
+                Payload::Other(body.ip_number.0)
+            }
+        }
     };
     let ethernet = packet.link.as_ref().map(|_| (frame[6..12].try_into().unwrap(), frame[0..6].try_into().unwrap()));
     Packet { macs: ethernet.unwrap(), source, destination, ttl, payload }
@@ -217,3 +244,17 @@ pub(super) fn read(frame: &[u8]) -> Packet {
 
 /// A protocol that is not translated: ESP.
 pub(super) const ESP: u8 = ip_number::ENCAPSULATING_SECURITY_PAYLOAD.0;
+
+/// An SCTP packet with one chunk: an INIT, or its acknowledgment (RFC 9260 §3).
+fn sctp(source: u16, destination: u16, init: bool) -> Vec<u8> {
+    let length = (4 + TEXT.len()) as u8;
+    let mut packet = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+    packet.extend([0, 0, 0, 1, 0, 0, 0, 0, if init { 1 } else { 2 }, 0, 0, length]);
+    packet.extend(TEXT);
+    // CRC32c, bit by bit (RFC 9260 appendix A).
+    let crc = !packet.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    });
+    packet[8..12].copy_from_slice(&crc.to_le_bytes());
+    packet
+}
