@@ -11,8 +11,10 @@ mod neighbors;
 mod packets;
 mod publishing;
 mod reasons;
+mod rewrites;
 mod shield;
 mod stack;
+mod timers;
 
 use std::{future::Future, path::PathBuf};
 
