@@ -142,6 +142,8 @@ impl Network {
     pub const ENDPOINT_INDEPENDENT: u32 = 1024;
     /// Flag: containers may be reached directly through the interfaces that `TRUSTED` names.
     pub const TRUSTS: u32 = 2048;
+    /// Flag: some endpoint is [`Endpoint::UNBRIDGED`].
+    pub const CROWDED: u32 = 4096;
 
     /// Is `flag` set?
     #[inline(always)]

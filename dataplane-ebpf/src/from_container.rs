@@ -30,6 +30,7 @@ use crate::{
     maps::{self, Maps},
     neighbor, rewrite, route,
     skb::Skb,
+    unbridged,
 };
 
 /// The hook.
@@ -63,7 +64,11 @@ fn run(skb: &Skb<'_>) -> Outcome {
         // Isolated bridge ports let it get as far as the host, which ignores what it does not know.
         _ => Ok(NEXT),
     };
-    verdict.map_err(|reason| Dropped::at(slot, reason))
+    match verdict {
+        // The bridge takes it from none of its ports.
+        Ok(NEXT) if unbridged::is_unbridged(sender.endpoint) => Ok(unbridged::to_host(sender.network.bridge)),
+        other => other.map_err(|reason| Dropped::at(slot, reason)),
+    }
 }
 
 #[inline(always)]

@@ -31,6 +31,7 @@ mod socket;
 mod to_bridge;
 mod to_container;
 mod to_uplink;
+mod unbridged;
 mod xdp;
 
 /// Nothing here panics: the verifier refuses a program in which this loop can be reached.

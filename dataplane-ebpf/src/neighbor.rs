@@ -1,11 +1,12 @@
-//! Answers ARP requests and neighbour solicitations for the containers of a network.
+//! Answers ARP requests and neighbour solicitations for the containers of a network: their neighbours', and the host's where
+//! the bridge cannot take its question to everybody.
 //!
 //! Bridge ports are isolated from each other, so containers never hear each other's questions. What is asked for the gateway
 //! goes on to the bridge, where the host answers. What a container tells of itself unasked goes to all its neighbours.
 
 use aya_ebpf::helpers::generated::bpf_redirect_peer;
 use dataplane_common::{
-    Address, DropReason, V4, V6,
+    Address, DropReason, Protocol, V4, V6, Zone,
     layout::Endpoint,
     wire::{
         Be16, Frame as _,
@@ -63,18 +64,37 @@ pub fn arp(skb: &Skb<'_>, container: &Sender, group: bool) -> Result<i32, DropRe
         return Ok(NEXT);
     }
     let Some(neighbor) = maps::neighbor(endpoint.network, target.any()) else { return Ok(NEXT) };
-    let reply = ArpFrame {
-        ethernet: Ethernet { destination: endpoint.mac, source: neighbor.mac, ethertype: Be16::new(ethernet::ARP) },
+    write(skb, &reply(&request, neighbor.mac))?;
+    Ok(to_asker(skb, endpoint))
+}
+
+/// The answer to an ARP request: its target has this MAC address.
+#[inline(always)]
+fn reply(request: &Arp, mac: [u8; 6]) -> ArpFrame {
+    ArpFrame {
+        ethernet: Ethernet { destination: request.sender_mac, source: mac, ethertype: Be16::new(ethernet::ARP) },
         arp: Arp {
             operation: Be16::new(arp::REPLY),
-            sender_mac: neighbor.mac,
+            sender_mac: mac,
             sender: request.target,
             target_mac: request.sender_mac,
             target: request.sender,
-            ..request
+            ..*request
         },
-    };
-    answer(skb, endpoint, &reply)
+    }
+}
+
+/// Turns an ARP request of the host's into its answer, if it asks for a container; tells whether it did. A function of its own
+/// for its stack.
+#[inline(never)]
+pub fn answer_arp(skb: &Skb<'_>, zone: Zone) -> Result<bool, DropReason> {
+    let Some(request) = skb.read::<Arp>(ethernet::LEN) else { return Ok(false) };
+    if !request.is_ipv4_over_ethernet() || request.operation.get() != arp::REQUEST {
+        return Ok(false);
+    }
+    let target = V4(u32::from_ne_bytes(request.target));
+    let Some(neighbor) = maps::neighbor(zone, target.any()) else { return Ok(false) };
+    write(skb, &reply(&request, neighbor.mac)).map(|()| true)
 }
 
 /// Handles a container's neighbour solicitation or advertisement (RFC 4861), `group` if its frame is for more than one station; the
@@ -102,22 +122,46 @@ pub fn discovery(skb: &Skb<'_>, container: &Sender, group: bool) -> Result<i32, 
         return Err(DropReason::SpoofedArp);
     }
     let Some(neighbor) = maps::neighbor(endpoint.network, asked.target.any()) else { return Ok(NEXT) };
-    let mac = neighbor.mac;
-    let reply = NeighborFrame {
-        ethernet: Ethernet { destination: endpoint.mac, source: mac, ethertype: Be16::new(V6::ETHERTYPE) },
-        ipv6: Ipv6 { hop_limit: 255, source: asked.target, destination: ipv6.source, ..ipv6 },
-        message: Neighbor::advertisement(asked.target, mac, ipv6.source),
-    };
-    answer(skb, endpoint, &reply)
+    write(skb, &advertisement(&ipv6, &asked, neighbor.mac))?;
+    Ok(to_asker(skb, endpoint))
 }
 
-/// Turns the packet into its answer and sends it back into the container.
+/// The answer to a neighbour solicitation: its target has this MAC address.
 #[inline(always)]
-fn answer<T>(skb: &Skb<'_>, endpoint: &Endpoint, reply: &T) -> Result<i32, DropReason> {
-    if skb.0.store(0, reply, 0).is_err() {
-        return Err(DropReason::RewriteFailed);
+fn advertisement(ipv6: &Ipv6, asked: &Neighbor, mac: [u8; 6]) -> NeighborFrame {
+    NeighborFrame {
+        ethernet: Ethernet { destination: asked.mac, source: mac, ethertype: Be16::new(V6::ETHERTYPE) },
+        ipv6: Ipv6 { hop_limit: 255, source: asked.target, destination: ipv6.source, ..*ipv6 },
+        message: Neighbor::advertisement(asked.target, mac, ipv6.source),
     }
+}
+
+/// Turns a neighbour solicitation of the host's into its answer, if it asks for a container; tells whether it did. A function of
+/// its own for its stack.
+#[inline(never)]
+pub fn answer_solicitation(skb: &Skb<'_>, zone: Zone) -> Result<bool, DropReason> {
+    let Some(ipv6) = skb.read::<Ipv6>(ethernet::LEN) else { return Ok(false) };
+    if ipv6.next_header != Protocol::ICMPV6.0 || ipv6.payload_length.get() != size_of::<Neighbor>() as u16 {
+        return Ok(false);
+    }
+    let Some(asked) = skb.read::<Neighbor>(ethernet::LEN + size_of::<Ipv6>()) else { return Ok(false) };
+    if asked.kind != icmp::V6_NEIGHBOR_SOLICITATION || asked.option != icmp::SOURCE_LINK_LAYER {
+        return Ok(false);
+    }
+    let Some(neighbor) = maps::neighbor(zone, asked.target.any()) else { return Ok(false) };
+    write(skb, &advertisement(&ipv6, &asked, neighbor.mac)).map(|()| true)
+}
+
+/// Makes the packet what `frame` is.
+#[inline(always)]
+fn write<T>(skb: &Skb<'_>, frame: &T) -> Result<(), DropReason> {
+    skb.0.store(0, frame, 0).map_err(|_| DropReason::RewriteFailed)
+}
+
+/// Sends an answer back into the container that asked.
+#[inline(always)]
+fn to_asker(skb: &Skb<'_>, endpoint: &Endpoint) -> i32 {
     crate::rewrite::mark_as_ours(skb);
     // SAFETY: a plain helper call; the peer of a host-side veth is in the container's namespace.
-    Ok(unsafe { bpf_redirect_peer(endpoint.ifindex, 0) } as i32)
+    unsafe { bpf_redirect_peer(endpoint.ifindex, 0) as i32 }
 }

@@ -6,9 +6,10 @@ use dataplane_common::{DropReason, layout::Network};
 
 use crate::{
     admit::admit,
-    drops::{Dropped, Outcome, finish},
+    drops::{Dropped, NEXT, Outcome, finish},
     flow, host, maps,
     skb::Skb,
+    unbridged,
 };
 
 /// The hook.
@@ -22,11 +23,18 @@ fn run(skb: &Skb<'_>) -> Outcome {
     let Some(interface) = maps::interface(skb.ifindex()) else {
         return Err(Dropped::at(0, DropReason::UnknownInterface));
     };
-    if flow::network(interface.network).is_some_and(|network| network.has(Network::ISOLATED)) {
+    let zone = interface.network;
+    let flags = flow::network(zone).map_or(0, |network| network.flags);
+    if flags & Network::ISOLATED != 0 {
         return Err(Dropped::at(0, DropReason::IsolatedNetwork));
     }
-    if skb.ingress_ifindex() == 0 {
-        return host::explains(skb);
+    let action = if skb.ingress_ifindex() == 0 {
+        host::explains(skb)?
+    } else {
+        admit(skb, zone).map_err(|reason| Dropped::at(0, reason))?
+    };
+    if action == NEXT && flags & Network::CROWDED != 0 {
+        return unbridged::from_host(skb, zone).map_err(|reason| Dropped::at(0, reason));
     }
-    admit(skb, interface.network).map_err(|reason| Dropped::at(0, reason))
+    Ok(action)
 }

@@ -6,7 +6,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rtnetlink::{LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::fail::OrFail;
 use crate::family::{Family, V4};
@@ -20,6 +20,23 @@ impl Net {
         self.netlink("take a link down", async |handle| {
             handle.link().set(LinkUnspec::new_with_index(index).down().build()).execute().await
         });
+    }
+
+    /// Plugs `count` new interfaces into a bridge; they are never brought up.
+    #[track_caller]
+    pub fn crowd(&self, bridge: &str, count: usize) {
+        let index = self.link(bridge).index;
+        for pair in 0..count.div_ceil(2) {
+            let names = [0, 1].map(|end| format!("port{}", 2 * pair + end));
+            self.netlink("plug in a port", async |handle| {
+                handle.link().add(LinkVeth::new(&names[0], &names[1]).build()).execute().await?;
+                for name in names.iter().take(count - 2 * pair) {
+                    let plug = LinkUnspec::new_with_name(name).controller(index).build();
+                    handle.link().set(plug).execute().await?;
+                }
+                Ok(())
+            });
+        }
     }
 
     /// Sets the largest packet that an interface sends.

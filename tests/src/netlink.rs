@@ -36,6 +36,8 @@ pub struct Link {
     pub up: bool,
     /// The number of the bridge that it is a port of.
     pub master: Option<u32>,
+    /// Of a veth: the number of its other end, in that one's namespace.
+    pub peer: Option<u32>,
 }
 
 impl Net {
@@ -224,6 +226,7 @@ impl From<&LinkMessage> for Link {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             master: None,
+            peer: None,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -231,6 +234,7 @@ impl From<&LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
                 LinkAttribute::Controller(index) => link.master = Some(*index),
+                LinkAttribute::Link(index) => link.peer = Some(*index),
                 LinkAttribute::LinkInfo(infos) => link.kind = infos.iter().find_map(kind).unwrap_or_default(),
                 _ => {}
             }

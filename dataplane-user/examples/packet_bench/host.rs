@@ -190,6 +190,7 @@ fn endpoint(slot: Slot) -> Result<EndpointConfig> {
         network: NETWORKS[0],
         ifname: interface.name(),
         ifindex: interface.index()?,
+        bridged: true,
         mac: mac(slot),
         ipv4: Some(v4),
         ipv6: Some(v6),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::error::Troubles;
 use super::files;
-use super::state::Agent;
+use super::state::{Agent, HostEnd};
 use crate::kernel::announce::announce;
 use crate::kernel::dataplane::EndpointConfig;
 use crate::kernel::{NetNs, VethSpec, netns};
@@ -152,7 +152,7 @@ impl Agent {
         let slot = network.slot;
         let veth = self.netlink.ensure_veth(&spec, &netns).await?;
         if let Some(live) = self.live.get_mut(&id) {
-            live.interfaces.insert(endpoint.slot, veth.ifindex);
+            live.interfaces.insert(endpoint.slot, HostEnd { ifindex: veth.ifindex, bridged: veth.bridged });
         }
         let announcement = veth.changed.then(|| Announcement {
             netns,
@@ -166,6 +166,7 @@ impl Agent {
             network: slot,
             ifname: spec.host_name,
             ifindex: veth.ifindex,
+            bridged: veth.bridged,
             mac: spec.mac,
             ipv4: endpoint.ipv4.map(|net| net.addr()),
             ipv6: endpoint.ipv6.map(|net| net.addr()),
@@ -198,10 +199,24 @@ impl Agent {
         let mut troubles = Troubles::default();
         troubles.note(self.dataplane.remove_endpoint(endpoint.slot));
         troubles.extend(self.delete_own_link(&endpoint.host_interface).await);
-        if let Some(live) = self.live.get_mut(container) {
-            live.interfaces.remove(&endpoint.slot);
+        let gone = self.live.get_mut(container).and_then(|live| live.interfaces.remove(&endpoint.slot));
+        if gone.is_some_and(|end| end.bridged) {
+            troubles.note(self.fill_bridge(&endpoint.network).await);
         }
         troubles
+    }
+
+    /// Gives a port of a network's bridge that has become free to an endpoint that found none.
+    async fn fill_bridge(&mut self, network: &Id) -> Result<()> {
+        let unbridged = |container: &Container, endpoint: &Endpoint| {
+            let end = self.live.get(&container.id).and_then(|live| live.interfaces.get(&endpoint.slot));
+            end.is_some_and(|end| !end.bridged)
+        };
+        let next = self.members(network).find(|(container, endpoint)| unbridged(container, endpoint));
+        match next.map(|(container, endpoint)| (container.id, endpoint.id)) {
+            Some((container, endpoint)) => self.ensure_endpoint(&container, &endpoint).await,
+            None => Ok(()),
+        }
     }
 
     /// Joins a running container to a further network.

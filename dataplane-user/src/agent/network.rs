@@ -10,7 +10,7 @@ use super::endpoint::Announcement;
 use super::error::Troubles;
 use super::handle::Created;
 use super::host;
-use super::state::Agent;
+use super::state::{Agent, HostEnd};
 use crate::ipam::{Surroundings, Wish, plan_subnets};
 use crate::kernel::dataplane::{EndpointConfig, GatewayConfig, NetworkConfig};
 use crate::kernel::{Bridge, BridgeSpec};
@@ -264,9 +264,11 @@ impl Agent {
             bridge_broken
                 || self.members(&network.id).any(|(container, endpoint)| {
                     let known = self.live.get(&container.id).and_then(|live| live.interfaces.get(&endpoint.slot));
+                    let Some(HostEnd { ifindex, bridged }) = known else { return true };
+                    let master = bridge.filter(|_| *bridged);
                     links
                         .get(endpoint.host_interface.as_str())
-                        .is_none_or(|link| Some(&link.ifindex) != known || link.master != bridge || !link.up)
+                        .is_none_or(|link| link.ifindex != *ifindex || link.master != master || !link.up)
                 })
         };
         let broken: Vec<_> = self.bridge_networks().filter(broken).map(|network| network.id).collect();

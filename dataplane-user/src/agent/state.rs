@@ -90,8 +90,17 @@ pub(super) struct Live {
     pub(super) process: Option<Running>,
     /// Tells those who wait for its end.
     pub(super) exit: watch::Sender<Option<i32>>,
-    /// Interface numbers of its endpoints' host ends, by slot.
-    pub(super) interfaces: HashMap<u32, u32>,
+    /// Its endpoints' host ends, by slot.
+    pub(super) interfaces: HashMap<u32, HostEnd>,
+}
+
+/// The host's end of an endpoint's veth, as it was left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HostEnd {
+    /// Its number.
+    pub(super) ifindex: u32,
+    /// Whether it is a port of the bridge.
+    pub(super) bridged: bool,
 }
 
 impl Live {

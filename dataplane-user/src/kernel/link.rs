@@ -192,7 +192,7 @@ impl Netlink {
 }
 
 /// What [`Netlink::mend`] makes sure of.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Attributes<'a> {
     pub(super) alias: Option<&'a str>,
     pub(super) mac: Option<[u8; 6]>,

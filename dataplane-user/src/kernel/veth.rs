@@ -1,4 +1,5 @@
-//! The veth pair that joins a container to a network: one end is a port of the bridge, the other an interface of the container.
+//! The veth pair that joins a container to a network: one end is a port of the bridge, the other an interface of the container. A
+//! bridge has 1,023 ports; beyond them the host's end stands alone, and the data plane brings what the bridge would.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -44,6 +45,8 @@ pub struct Veth {
     pub ifindex: u32,
     /// Number of the container's end in its own namespace.
     pub container_ifindex: u32,
+    /// Whether the host's end is a port of the bridge; if not, that has none left.
+    pub bridged: bool,
     /// Whether anything had to be made or mended.
     pub changed: bool,
 }
@@ -65,7 +68,8 @@ impl Netlink {
         };
         // The container's side first: it must not be heard before the port is closed against its neighbours, so that goes up last.
         changed |= inside.ensure_container_end(container.clone(), spec).await?;
-        changed |= self.ensure_host_end(&host, spec).await?;
+        let (host_changed, bridged) = self.ensure_host_end(&host, spec).await?;
+        changed |= host_changed;
         // Only now: a route needs its interface to be up.
         changed |= inside.set_default_routes(&container, &spec.gateways).await?;
         if changed {
@@ -74,7 +78,7 @@ impl Netlink {
             self.wait_until_running(spec.bridge_ifindex).await?;
             inside.wait_until_running(container.ifindex).await?;
         }
-        Ok(Veth { ifindex: host.ifindex, container_ifindex: container.ifindex, changed })
+        Ok(Veth { ifindex: host.ifindex, container_ifindex: container.ifindex, bridged, changed })
     }
 
     /// Both ends, if the host's end exists and leads into `netns`; one that leads elsewhere is removed.
@@ -114,11 +118,27 @@ impl Netlink {
         Ok((self.expect_link(&spec.host_name).await?, inside.expect_link(&spec.container_name).await?))
     }
 
-    /// Sets up the host's end, switching it on last.
-    async fn ensure_host_end(&self, link: &Link, spec: &VethSpec) -> Result<bool> {
-        let attributes =
-            Attributes { alias: Some(&spec.alias), mac: None, mtu: Some(spec.mtu), master: Some(spec.bridge_ifindex) };
-        let mut changed = self.mend(link, attributes).await?;
+    /// Sets up the host's end, switching it on last. Returns whether anything was to do, and whether it is a port of the bridge.
+    async fn ensure_host_end(&self, link: &Link, spec: &VethSpec) -> Result<(bool, bool)> {
+        let alone = Attributes { alias: Some(&spec.alias), mac: None, mtu: Some(spec.mtu), master: None };
+        let (mut changed, bridged) =
+            match self.mend(link, Attributes { master: Some(spec.bridge_ifindex), ..alone }).await {
+                Ok(changed) => (changed, true),
+                // That is how a bridge without a free port refuses.
+                Err(error) if error.errno() == Some(libc::EXFULL) => (self.mend(link, alone).await?, false),
+                Err(error) => return Err(error),
+            };
+        if bridged {
+            changed |= self.ensure_port(link, spec).await?;
+        }
+        // It has no addresses: what it would say for itself would only reach the container.
+        changed |= self.netns.run(|| set_ipv6_sysctls(&spec.host_name, &[("disable_ipv6", "1")]))??;
+        Ok((changed | self.bring_up(link).await?, bridged))
+    }
+
+    /// Closes a port of the bridge against the others, and tells the bridge who is behind it.
+    async fn ensure_port(&self, link: &Link, spec: &VethSpec) -> Result<bool> {
+        let mut changed = false;
         let wanted = PortFlags { isolated: true, learning: false, flood: false };
         if link.master != Some(spec.bridge_ifindex) || link.port != Some(wanted) {
             let message = LinkBridgePort::new(link.ifindex)
@@ -129,10 +149,7 @@ impl Netlink {
             self.change(message, || format!("isolate the bridge port {}", link.name)).await?;
             changed = true;
         }
-        changed |= self.set_forwarding_entry(link, spec.mac).await?;
-        // A port has no addresses: what it would say for itself would only reach the container.
-        changed |= self.netns.run(|| set_ipv6_sysctls(&spec.host_name, &[("disable_ipv6", "1")]))??;
-        Ok(changed | self.bring_up(link).await?)
+        Ok(changed | self.set_forwarding_entry(link, spec.mac).await?)
     }
 
     /// Sets up the container's end, and its loopback interface.

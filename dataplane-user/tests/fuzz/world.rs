@@ -153,6 +153,7 @@ impl World {
             network: container.network,
             ifname: container.veth(),
             ifindex: self.index(&container.veth()),
+            bridged: true,
             mac: container.mac(),
             ipv4: Some(v4),
             ipv6: Some(v6),

@@ -100,7 +100,13 @@ impl Dataplane {
         if old.bridge != 0 && old.bridge != config.bridge_ifindex {
             absent_is_fine(self.maps.interfaces.remove(&old.bridge))?;
         }
-        self.maps.networks.set(slot, network(config), 0)?;
+        let mut network = network(config);
+        self.unbridged.retain(|_, network| *network != config.slot);
+        self.unbridged.extend(endpoints.iter().filter(|e| !e.bridged).map(|e| (e.slot, e.network)));
+        if endpoints.iter().any(|endpoint| !endpoint.bridged) {
+            network.flags |= Network::CROWDED;
+        }
+        self.maps.networks.set(slot, network, 0)?;
         for subnet in &config.subnets {
             self.maps.subnets.insert(&prefix(subnet), slot, 0)?;
         }
@@ -161,7 +167,7 @@ impl Dataplane {
         let same = (old.network, old.mac, old.v4, old.v6) == (endpoint.network, endpoint.mac, endpoint.v4, endpoint.v6);
         if old.ifindex != 0 && same {
             endpoint.generation = old.generation;
-            endpoint.flags = old.flags;
+            endpoint.flags |= old.flags & Endpoint::PUBLISHES;
         }
         if self.publishes(config.slot) {
             endpoint.flags |= Endpoint::PUBLISHES;
@@ -169,7 +175,14 @@ impl Dataplane {
         if old.ifindex != 0 && old.ifindex != config.ifindex {
             absent_is_fine(self.maps.interfaces.remove(&old.ifindex))?;
         }
+        if !config.bridged {
+            self.unbridged.insert(config.slot, config.network);
+            self.mark_crowded(config.network)?;
+        }
         self.maps.endpoints.set(config.slot, endpoint, 0)?;
+        if config.bridged && self.unbridged.remove(&config.slot).is_some() {
+            self.mark_crowded(config.network)?;
+        }
         let mut inner = self.maps.neighbors.get(&config.network.into(), 0)?;
         for (address, neighbor) in neighbors(config) {
             inner.insert(AnyAddress(address), neighbor, 0)?;
@@ -193,6 +206,9 @@ impl Dataplane {
         }
         let gone = Endpoint { generation: old.generation.wrapping_add(1), ..NO_ENDPOINT };
         self.maps.endpoints.set(slot, gone, 0)?;
+        if let Some(network) = self.unbridged.remove(&slot) {
+            self.mark_crowded(network)?;
+        }
         if let Some(veth) = self.veths.remove(&slot) {
             self.detach(&veth, &attach::VETH)?;
         }
@@ -208,6 +224,17 @@ impl Dataplane {
             }
         }
         absent_is_fine(self.maps.interfaces.remove(&old.ifindex))
+    }
+
+    /// Tells whether some endpoint of a network is no port of its bridge.
+    fn mark_crowded(&mut self, slot: u16) -> Result<(), DataplaneError> {
+        let mut network = self.maps.networks.get(&slot.into(), 0)?;
+        let crowded = network.has(Network::PRESENT) && self.unbridged.values().any(|network| *network == slot);
+        if network.has(Network::CROWDED) != crowded {
+            network.flags ^= Network::CROWDED;
+            self.maps.networks.set(slot.into(), network, 0)?;
+        }
+        Ok(())
     }
 
     /// Makes these interfaces, and no others, the uplinks.
@@ -379,7 +406,7 @@ fn endpoint(config: &EndpointConfig, old: &Endpoint, quota: u32) -> Endpoint {
         ifindex: config.ifindex,
         quota,
         network: Zone(config.network),
-        flags: 0,
+        flags: if config.bridged { 0 } else { Endpoint::UNBRIDGED },
         mac: config.mac,
         reserved: 0,
         v4: config.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),

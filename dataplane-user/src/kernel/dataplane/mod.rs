@@ -121,6 +121,8 @@ pub struct EndpointConfig {
     pub ifname: String,
     /// Its index.
     pub ifindex: u32,
+    /// Is the veth a port of the bridge?
+    pub bridged: bool,
     /// MAC address of the container's interface.
     pub mac: [u8; 6],
     /// Its IPv4 address.
@@ -212,6 +214,8 @@ pub struct Dataplane {
     veths: BTreeMap<u32, String>,
     /// Names of the bridges, by network.
     bridges: BTreeMap<u16, String>,
+    /// Endpoints whose veth is no port of the bridge, with their networks.
+    unbridged: BTreeMap<u32, u16>,
     /// Names of the interfaces that each network trusts.
     trusted: BTreeMap<u16, Vec<String>>,
     /// Interfaces on which our programs run as uplinks.
@@ -248,6 +252,7 @@ impl Dataplane {
             ports,
             veths: BTreeMap::new(),
             bridges: BTreeMap::new(),
+            unbridged: BTreeMap::new(),
             trusted: BTreeMap::new(),
             uplinks: BTreeMap::new(),
             shields: shield::Shields::new(options.xdp),

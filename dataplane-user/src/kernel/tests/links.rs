@@ -191,6 +191,42 @@ fn without_the_programs_containers_are_closed_against_each_other() {
     });
 }
 
+/// The end that finds no port stands alone, and takes one as soon as there is one.
+#[test]
+fn a_bridge_has_only_so_many_ports() {
+    let host = Host::new();
+    let container = host.namespace("box");
+    host.run(async |netlink| {
+        let bridge = netlink.ensure_bridge(&bridge()).await.unwrap();
+        let mut plugged = 0;
+        'full: for pair in 0.. {
+            let names = [format!("a{pair}"), format!("b{pair}")];
+            netlink.handle.link().add(LinkVeth::new(&names[0], &names[1]).build()).execute().await.unwrap();
+            for name in names {
+                let plug = LinkUnspec::new_with_name(&name).controller(bridge.ifindex).build();
+                if netlink.handle.link().change(plug).execute().await.is_err() {
+                    break 'full;
+                }
+                plugged += 1;
+            }
+        }
+        assert_eq!(plugged, 1023);
+        let spec = veth(bridge.ifindex);
+        let made = netlink.ensure_veth(&spec, &container).await.unwrap();
+        assert!(made.changed && !made.bridged);
+        let end = netlink.expect_link(&spec.host_name).await.unwrap();
+        assert_eq!((end.master, end.up, end.mtu, &*end.alias), (None, true, 1450, MARK));
+        let again = netlink.ensure_veth(&spec, &container).await.unwrap();
+        assert!(!again.changed && !again.bridged);
+
+        netlink.delete_link("a0").await.unwrap();
+        let mended = netlink.ensure_veth(&spec, &container).await.unwrap();
+        assert!(mended.changed && mended.bridged);
+        assert_eq!(netlink.expect_link(&spec.host_name).await.unwrap().master, Some(bridge.ifindex));
+        assert!(!netlink.ensure_veth(&spec, &container).await.unwrap().changed);
+    });
+}
+
 #[test]
 fn neighbours_hear_where_a_container_is() {
     let host = Host::new();

@@ -15,6 +15,7 @@ mod rewrites;
 mod shield;
 mod stack;
 mod timers;
+mod unbridged;
 
 use std::{future::Future, path::PathBuf};
 
@@ -200,6 +201,7 @@ impl Bench {
             network,
             ifname: veth_name(slot),
             ifindex: self.veths[slot as usize],
+            bridged: true,
             mac: mac(slot),
             ipv4: Some(format!("10.{network}.0.{host}").parse().unwrap()),
             ipv6: Some(format!("fd0{network}::{host}").parse().unwrap()),

@@ -71,7 +71,7 @@ pub(super) fn discovery(slot: u32, source: &str, kind: u8, target: &str, option:
     frame
 }
 
-const SOLICITATION: u8 = 135;
+pub(super) const SOLICITATION: u8 = 135;
 pub(super) const ADVERTISEMENT: u8 = 136;
 
 #[test]
