@@ -25,6 +25,19 @@ impl AnyAddress {
     pub fn is_v4(self) -> bool {
         self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0xffff_u32.to_be()
     }
+
+    /// The address as two numbers, for hashing.
+    #[inline(always)]
+    pub fn halves(self) -> [u64; 2] {
+        let [a, b, c, d] = self.0;
+        [u64::from(a) << 32 | u64::from(b), u64::from(c) << 32 | u64::from(d)]
+    }
+
+    /// As `==`, without a loop.
+    #[inline(always)]
+    pub fn is(self, other: Self) -> bool {
+        self.halves() == other.halves()
+    }
 }
 
 /// What the data plane needs of an address family. Implemented by [`V4`] and [`V6`] only; programs are compiled once for each.

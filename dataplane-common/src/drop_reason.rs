@@ -43,7 +43,7 @@ drop_reasons! {
     DirectAccess = 9, "From outside straight to a container's address; only published ports are open.";
     NoFlow = 10, "The packet belongs to no flow and may not open one.";
     UnsupportedProtocol = 11, "The ICMP message neither asks nor answers, nor tells of an error: there is no flow that it could belong to.";
-    Fragment = 12, "A fragment that would need translation.";
+    Fragment = 12, "Only the packet's first fragment tells whose this one is, and that one did not come in time, or could not be translated.";
     NoUplink = 14, "The route leads out of an interface that is not an uplink.";
     NoUplinkAddress = 15, "The uplink has no address of this family to masquerade with.";
     NoPort = 16, "No free port was found on the uplink's address for this flow.";

@@ -4,14 +4,14 @@ use dataplane_common::{
     DropReason, V4, V6, Zone,
     decision::World as _,
     wire::{
-        Frame as _, Packet,
+        Frame as _, Kind, Packet,
         ethernet::{self, Ethernet},
     },
 };
 
 use crate::{
     drops::NEXT,
-    flow,
+    flow, fragment,
     make::Make,
     maps::{self, Maps},
     skb::Skb,
@@ -45,6 +45,9 @@ pub fn admit(skb: &Skb<'_>, zone: Zone) -> Result<i32, DropReason> {
 #[inline(always)]
 fn packet<A: Make>(skb: &Skb<'_>, zone: Zone, ingress: u32) -> Result<i32, DropReason> {
     let packet = maps::parse::<A>(skb)?;
+    if packet.kind == Kind::Fragment {
+        fragment::recall(packet, zone);
+    }
     let expected = flow::expects(packet, zone) || is_translated_answer(packet, ingress);
     if expected { Ok(NEXT) } else { Err(DropReason::DirectAccess) }
 }

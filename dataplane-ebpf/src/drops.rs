@@ -54,6 +54,9 @@ impl Context for XdpContext {
 /// Not ours, or the host's stack is to finish it: whatever program comes next, then the stack.
 pub const NEXT: i32 = TC_ACT_UNSPEC;
 
+/// The end of a packet that is not lost: a copy goes on instead. Counted nowhere.
+pub const SHOT: i32 = TC_ACT_SHOT;
+
 impl Dropped {
     /// A drop that is accounted to `endpoint`.
     #[inline(always)]
@@ -75,6 +78,14 @@ pub fn finish<C: Context>(ctx: &C, hook: &'static str, outcome: Outcome) -> i32 
 #[inline(never)]
 fn drop_packet<C: Context>(ctx: &C, hook: &'static str, endpoint: u32, reason: u32) -> i32 {
     let bytes = ctx.packet_len();
+    count(endpoint, reason, bytes);
+    debug!(ctx, "{} drops {} bytes of endpoint {}: reason {}", hook, bytes, endpoint, reason);
+    C::DROP
+}
+
+/// Counts a packet that has died. A function of its own for its stack.
+#[inline(never)]
+pub fn count(endpoint: u32, reason: u32, bytes: u32) {
     let key = DropKey { endpoint, reason };
     if let Some(count) = DROPS.get_ptr_mut(key) {
         // SAFETY: the value is this CPU's own, and entries are never removed while a program runs.
@@ -85,6 +96,4 @@ fn drop_packet<C: Context>(ctx: &C, hook: &'static str, endpoint: u32, reason: u
         // When another CPU was first, this packet is missing in its count: one, once.
         let _ = DROPS.insert(key, DropCount { packets: 1, bytes: bytes.into() }, u64::from(BPF_NOEXIST));
     }
-    debug!(ctx, "{} drops {} bytes of endpoint {}: reason {}", hook, bytes, endpoint, reason);
-    C::DROP
 }

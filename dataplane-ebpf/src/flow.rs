@@ -2,8 +2,6 @@
 //!
 //! Every packet is looked up once. A hit tells all; a miss makes the pair of entries and is then a hit.
 
-use core::arch::asm;
-
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_redirect_peer};
 use dataplane_common::{
     DropReason, Flow, FlowKey, Protocol, Zone,
@@ -14,7 +12,9 @@ use dataplane_common::{
 };
 
 use crate::{
+    atomic,
     drops::NEXT,
+    fragment,
     make::{Make, work},
     maps::{self, ENDPOINTS, FLOW_COUNTS, Maps, NETWORKS, PORT_COUNTS, PORT_GENERATIONS, config},
     rewrite, route,
@@ -115,9 +115,8 @@ pub fn delete<A: Make>(original: &FlowKey<A>, reply: &FlowKey<A>, owner: u32) {
 #[inline(always)]
 pub fn add_to_count(slot: u32, number: u64) {
     if let Some(count) = FLOW_COUNTS.get_ptr_mut(slot) {
-        // The core library offers no atomic addition for this target, since it has none that returns the old value everywhere.
-        // SAFETY: the value is an aligned u64 of a map, and everybody who changes it does so atomically.
-        unsafe { asm!("lock *(u64 *)({count} + 0) += {number}", count = in(reg) count, number = in(reg) number) };
+        // SAFETY: everybody who changes the number does so atomically.
+        unsafe { atomic::fetch_add(count, number) };
     }
 }
 
@@ -136,7 +135,13 @@ pub fn follow<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, i
     // SAFETY: as in `find`.
     let flow = unsafe { &*entry };
     match way {
-        Way::Untouched | Way::Stack => Ok(NEXT),
+        Way::Untouched => Ok(NEXT),
+        Way::Stack => {
+            if flow.target != 0 {
+                fragment::announce(packet, flow);
+            }
+            Ok(NEXT)
+        }
         Way::Uplink => Ok(route::redirect(flow.ifindex, flow.next_hop)),
         Way::Container => {
             rewrite::mark_as_ours(skb);

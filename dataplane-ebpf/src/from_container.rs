@@ -25,10 +25,10 @@ use dataplane_common::{
 use crate::{
     checksum,
     drops::{Dropped, NEXT, Outcome, finish},
-    embryo, flow,
+    embryo, flow, fragment,
     make::{self, Make},
     maps::{self, Maps},
-    neighbor, rewrite, route,
+    neighbor, rewrite, route, shelf,
     skb::Skb,
     unbridged,
 };
@@ -124,13 +124,20 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     if near && !publishes {
         return to_neighbor(sender, packet, skb);
     }
+    let zone = sender.endpoint.network;
+    if fragment::is_unknown(packet, zone)
+        && let Some(end) = early(skb, sender, packet, near)
+    {
+        return end;
+    }
     // Once for a hit; a miss makes the flow and looks again.
     for _ in 0..2 {
-        let mut entry = flow::find(packet, sender.endpoint.network);
+        let mut entry = flow::find(packet, zone);
         if entry.is_none() && (publishes || sender.network.has_for::<A>(Network::OPEN | Network::ROUTED)) {
-            entry = embryo::find(packet, sender.endpoint.network);
+            entry = embryo::find(packet, zone);
         }
         if let Some(entry) = entry {
+            fragment::lead(skb, packet, entry, zone)?;
             return flow::follow(skb, packet, entry, sender.network.bridge);
         }
         if near {
@@ -148,6 +155,32 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
         make::insert(skb, packet)?;
     }
     Err(DropReason::FlowTableFull)
+}
+
+/// A fragment that has come before its packet's first one; `None` when that has come in this moment. A function of its own for
+/// its stack.
+#[inline(never)]
+fn early<A: Make>(
+    skb: &Skb<'_>,
+    sender: &Sender,
+    packet: &mut Packet<A>,
+    near: bool,
+) -> Option<Result<i32, DropReason>> {
+    let lone = if near {
+        to_neighbor(sender, packet, skb)
+    } else if !is_for_host(skb, sender) {
+        to_bridge(skb, sender)
+    } else {
+        match decision::from_container(&Maps, sender.network, A::gateway(sender.network), packet) {
+            Verdict::Drop(reason) => Err(reason),
+            _ => Ok(NEXT),
+        }
+    };
+    let end = shelf::wait(skb, sender.slot, lone);
+    if end.is_none() {
+        fragment::recall(packet, sender.endpoint.network);
+    }
+    end
 }
 
 /// What a copy for every neighbour needs.

@@ -16,9 +16,10 @@ use dataplane_common::{
 use crate::{
     checksum,
     drops::{Dropped, NEXT, Outcome, finish},
-    embryo, flow,
+    embryo, flow, fragment,
     make::{self, Make, work},
     maps::{self, Maps},
+    shelf,
     skb::Skb,
 };
 
@@ -47,6 +48,11 @@ fn run(skb: &Skb<'_>) -> Outcome {
 fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
     // What cannot be read is not ours to judge: the stack drops it if it is for the host.
     let Ok(packet) = maps::parse::<A>(skb) else { return Ok(NEXT) };
+    if fragment::is_unknown(packet, Zone::OUTSIDE)
+        && let Some(end) = early(skb, packet)
+    {
+        return end.map_err(|reason| Dropped::at(0, reason));
+    }
     // Once for a hit; a flow that has just been proven is looked up again.
     for _ in 0..2 {
         let entry = match flow::find(packet, Zone::OUTSIDE) {
@@ -68,9 +74,26 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
                 Judgement::ForStack => return Ok(NEXT),
             },
         };
-        return flow::follow(skb, packet, entry, skb.ifindex()).map_err(|reason| Dropped::at(0, reason));
+        return fragment::lead(skb, packet, entry, Zone::OUTSIDE)
+            .and_then(|()| flow::follow(skb, packet, entry, skb.ifindex()))
+            .map_err(|reason| Dropped::at(0, reason));
     }
     Err(Dropped::at(0, DropReason::FlowTableFull))
+}
+
+/// A fragment that has come before its packet's first one, perhaps the host's own; `None` when that has come in this moment. A
+/// function of its own for its stack.
+#[inline(never)]
+fn early<A: Make>(skb: &Skb<'_>, packet: &mut Packet<A>) -> Option<Result<i32, DropReason>> {
+    let lone = match decision::from_outside(&Maps, skb.ifindex(), packet) {
+        Verdict::Drop(reason) => Err(reason),
+        _ => Ok(NEXT),
+    };
+    let end = shelf::wait(skb, 0, lone);
+    if end.is_none() {
+        fragment::recall(packet, Zone::OUTSIDE);
+    }
+    end
 }
 
 /// A drop that is accounted to the endpoint of the published port in working memory.
@@ -96,6 +119,11 @@ enum Judgement<A> {
 /// A packet without a flow. A function of its own for its stack.
 #[inline(never)]
 fn judge<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<Judgement<A>, Dropped> {
+    if packet.kind == Kind::Fragment
+        && let Some(entry) = embryo::find(packet, Zone::OUTSIDE)
+    {
+        return Ok(Judgement::Follow(entry));
+    }
     let opens = match decision::from_outside(&Maps, skb.ifindex(), packet) {
         Verdict::Publish(published) => {
             remember::<A>(published);

@@ -4,17 +4,19 @@
 //! host; here are contexts, helpers and maps. Each hook's file tells what it does with a packet.
 
 #![no_std]
-// For the one atomic addition that the target knows; see `flow::add_to_count`.
+// For atomic operations; see `atomic`.
 #![feature(asm_experimental_arch)]
 #![allow(clippy::needless_borrows_for_generic_args, reason = "keys and values by value would be copied to the stack")]
 #![no_main]
 
 mod admit;
+mod atomic;
 mod checksum;
 mod collect;
 mod drops;
 mod embryo;
 mod flow;
+mod fragment;
 mod from_bridge;
 mod from_container;
 mod from_uplink;
@@ -25,6 +27,7 @@ mod neighbor;
 mod rate;
 mod rewrite;
 mod route;
+mod shelf;
 mod shield;
 mod skb;
 mod socket;

@@ -12,6 +12,7 @@ use dataplane_common::{
     Address, DropReason, Flow, FlowKey, Protocol, V4, V6, Zone,
     address::AnyAddress,
     decision::World,
+    fragment::{COUNTERS, FragmentKey, Fragmented, MAX_FRAGMENTED, MAX_SHELVES, PLACES, Shelf, Waiting},
     layout::{
         AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, MAX_ALLOWED, MAX_CLIENTS,
         MAX_ENDPOINTS, MAX_INTERFACES, MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PORTS, MAX_PUBLISHED, MAX_SOCKET_PEERS,
@@ -117,6 +118,22 @@ pub static EMBRYOS4: EmbryoMap<V4> = LruHashMap::new();
 #[btf_map]
 pub static EMBRYOS6: EmbryoMap<V6> = LruHashMap::new();
 
+/// What first fragments have told.
+#[btf_map]
+pub static FRAGMENTED: LruHashMap<FragmentKey, Fragmented, MAX_FRAGMENTED> = LruHashMap::new();
+
+/// Counters that identifications of fragmented IPv4 packets are taken from.
+#[btf_map]
+pub static IDENTIFICATIONS: Array<u64, COUNTERS> = Array::new();
+
+/// Who waits where.
+#[btf_map]
+pub static SHELVES: Array<Shelf, MAX_SHELVES> = Array::new();
+
+/// Fragments that came before their packet's first one: each shelf's places, one shelf after the other.
+#[btf_map]
+pub static WAITING: Array<Waiting, { MAX_SHELVES * PLACES }> = Array::new();
+
 /// Where such flows are kept: an LRU, so that a flood of clients that do not exist pushes out its own.
 pub type EmbryoMap<A> = LruHashMap<FlowKey<A>, Flow<A>, EMBRYOS>;
 
@@ -167,7 +184,7 @@ pub fn is_allowed(slot: u32, client: AnyAddress) -> bool {
 ///
 /// [`DropReason::Malformed`].
 #[inline(always)]
-pub fn parse<A: Family>(frame: &impl Frame) -> Result<&'static Packet<A>, DropReason> {
+pub fn parse<A: Family>(frame: &impl Frame) -> Result<&'static mut Packet<A>, DropReason> {
     let Some(packet) = A::packet() else { return Err(DropReason::Malformed) };
     // SAFETY: the memory is this CPU's own, and a program reads one packet only, once: now.
     let packet = unsafe { &mut *packet };

@@ -18,7 +18,7 @@ use dataplane_common::{
     wire::{
         Be16, Frame as _, Header, IpHeader, Kind, Packet,
         ethernet::{self, Ethernet},
-        icmp, transport,
+        icmp, ipv4, ipv6, transport,
     },
 };
 
@@ -114,12 +114,31 @@ pub fn plan<A: Rewrite>(flow: &Flow<A>, macs: Option<([u8; 6], [u8; 6])>, hops: 
 #[inline(always)]
 pub fn translate<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
     // One after the other, not one inside the other: their stacks would add up to too much.
+    if packet.part.after != packet.part.identification {
+        identify(skb, packet)?;
+    }
     match packet.kind {
         Kind::IcmpError => quote(skb, packet)?,
         Kind::Sctp => sctp(skb, packet)?,
         _ => {}
     }
     headers(skb, packet)
+}
+
+/// Gives a fragment its new identification. A function of its own for its stack.
+#[inline(never)]
+fn identify<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
+    let (before, after) = (packet.part.identification, packet.part.after);
+    if A::IS_V6 {
+        tell_card(skb, Difference::default().word(before, after));
+        let at = usize::from(packet.part.header) + ipv6::IDENTIFICATION;
+        store(skb, at, &after, 4)
+    } else {
+        skb.0
+            .l3_csum_replace(ethernet::LEN + ipv4::CHECKSUM, before.into(), after.into(), 2)
+            .map_err(|_| DropReason::RewriteFailed)?;
+        store(skb, ethernet::LEN + ipv4::IDENTIFICATION, &(after as u16), 2)
+    }
 }
 
 /// Changes Ethernet and IP header, ports or identifier, and the checksums over them. A function of its own for its stack.
@@ -201,6 +220,10 @@ fn sctp<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason>
     let (at, before) = (usize::from(packet.transport), &packet.tuple);
     if (before.source_port, before.destination_port) == (after.source_port, after.destination_port) {
         return Ok(());
+    }
+    // The sum covers what is in other fragments.
+    if !packet.part.is_whole() {
+        return Err(DropReason::Fragment);
     }
     let Some(header) = skb.load::<transport::Sctp>(at) else { return Err(DropReason::RewriteFailed) };
     let bits = |before: Be16, after: Be16| (before.raw() ^ after.raw()).to_ne_bytes();

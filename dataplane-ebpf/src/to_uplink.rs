@@ -7,14 +7,14 @@ use dataplane_common::{
     decision::{self, Verdict, World},
     layout::Network,
     wire::{
-        Frame as _, Packet,
+        Frame as _, Kind, Packet,
         ethernet::{self, Ethernet},
     },
 };
 
 use crate::{
     drops::{Dropped, NEXT, Outcome, finish},
-    embryo, flow, host,
+    embryo, flow, fragment, host,
     make::{self, Make},
     maps::{self, Maps},
     skb::Skb,
@@ -50,18 +50,21 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
         return Err(Dropped::at(0, DropReason::Unmasqueraded));
     };
     let slot = neighbor.endpoint;
-    // Once for a hit; a miss makes the flow and looks again.
-    for _ in 0..2 {
-        let entry = flow::find(packet, zone).or_else(|| embryo::find(packet, zone));
-        if let Some(entry) = entry {
-            let translated = flow::translate_routed(skb, packet, entry);
-            return translated.map(|()| NEXT).map_err(|reason| Dropped::at(slot, reason));
-        }
+    if packet.kind == Kind::Fragment {
+        fragment::recall(packet, zone);
+    }
+    let mut entry = flow::find(packet, zone).or_else(|| embryo::find(packet, zone));
+    if entry.is_none() {
         judge(skb, packet, network, slot)
             .and_then(|()| make::insert(skb, packet))
             .map_err(|reason| Dropped::at(slot, reason))?;
+        entry = flow::find(packet, zone);
     }
-    Err(Dropped::at(slot, DropReason::FlowTableFull))
+    let Some(entry) = entry else { return Err(Dropped::at(slot, DropReason::FlowTableFull)) };
+    fragment::lead(skb, packet, entry, zone)
+        .and_then(|()| flow::translate_routed(skb, packet, entry))
+        .map(|()| NEXT)
+        .map_err(|reason| Dropped::at(slot, reason))
 }
 
 /// What cannot be read cannot be translated: it leaves only if its source is nobody's of ours.

@@ -110,3 +110,19 @@ fn a_narrow_network_is_found_from_another_network() {
         assert!(transfer.finish().iter().all(|bytes| *bytes > 0));
     }
 }
+
+/// Row 14 and §7: what is too big for the uplink and may be fragmented is.
+#[test]
+fn what_may_be_fragmented_is() {
+    let site = Site::with_networks(["red"]);
+    site.host.set_mtu(&site.uplink.name, 1300);
+    site.internet.set_mtu(&site.uplink.outside_name, 1300);
+    let container = site.host.run_container("--name box --network red");
+    let _services = site.internet.serve(Site::far(V4));
+    let socket = container.udp_bind(V4.any(), 0).unwrap();
+    may_be_fragmented(&socket);
+    for number in 0..3 {
+        let long = "this may be cut into pieces ".repeat(50 + number);
+        assert_eq!(ask(&socket, (Site::far(V4), UDP_PORT).into(), &long).unwrap().ip(), site.public(V4));
+    }
+}

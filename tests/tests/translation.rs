@@ -36,3 +36,26 @@ fn the_host_may_ping_with_an_identifier_that_a_container_has() {
         }
     }
 }
+
+/// Rows 4, 5, 9 and 14, and §7: what its sender has to cut into fragments arrives, and so does the answer.
+#[test]
+fn long_datagrams_arrive() {
+    let site = Site::with_networks(["red", "blue"]);
+    let server = site.host.run_container("--name server --network red -p 5353:53/udp");
+    let neighbour = site.host.run_container("--name neighbour --network red");
+    let other = site.host.run_container("--name other --network blue");
+    for family in Family::BOTH {
+        let _services = (site.internet.serve(Site::far(family)), server.serve(family.any()));
+        let published = (site.public(family), 5353).into();
+        let far = (Site::far(family), UDP_PORT).into();
+        let ways: [(&Net, _); 5] =
+            [(&other, far), (&server, far), (&site.internet, published), (&other, published), (&neighbour, published)];
+        for (from, to) in ways {
+            let socket = from.udp_bind(family.any(), 0).unwrap();
+            for length in [1500, 2000, 9000, 40_000] {
+                let text = "0123456789".repeat(length / 10);
+                ask(&socket, to, &text).unwrap_or_else(|error| panic!("{} to {to}: {length}: {error}", from.name()));
+            }
+        }
+    }
+}

@@ -6,6 +6,11 @@ use crate::{address::V4, checksum};
 /// Byte offset of the protocol.
 pub const PROTOCOL: usize = 9;
 
+/// Byte offset of the identification.
+pub const IDENTIFICATION: usize = 4;
+/// Byte offset of the header's checksum.
+pub const CHECKSUM: usize = 10;
+
 /// An IPv4 header without options.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +43,6 @@ unsafe impl Header for Ipv4 {}
 const _: () = assert!(size_of::<Ipv4>() == 20);
 
 impl Ipv4 {
-    /// Is the packet a fragment, first or later?
-    #[inline(always)]
-    pub fn is_fragment(&self) -> bool {
-        self.fragment.get() & 0x3fff != 0
-    }
-
     /// The ones' complement sum of the header, checksum included: all ones if that is right (RFC 1071).
     #[inline(always)]
     pub fn sum(&self) -> u16 {

@@ -15,6 +15,9 @@ pub const DESTINATION_OPTIONS: u8 = 60;
 /// Next header: mobility (RFC 6275).
 pub const MOBILITY: u8 = 135;
 
+/// Byte offset of the identification in a fragment header.
+pub const IDENTIFICATION: usize = 4;
+
 /// More extension headers than this in one packet are not looked at; RFC 8200 §4.1 has seven kinds of them.
 pub const MOST_EXTENSIONS: usize = 8;
 

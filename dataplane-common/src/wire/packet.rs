@@ -29,35 +29,48 @@ pub enum Kind {
     IcmpError,
     /// An ICMPv6 neighbour solicitation or advertisement.
     NeighborDiscovery,
-    /// A fragment that is not the first: it has no ports.
+    /// A fragment that is not the first: it has no ports but those that the first one has told.
     Fragment,
 }
 
-/// Which part of a packet a fragment is; all zero for a whole packet.
+/// Which part of a packet a fragment is.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Part {
-    /// What the fragments of one packet have in common, as it lies on the wire: 16 bits of IPv4, 32 of IPv6.
+    /// What the fragments of one packet have in common, as it lies on the wire: 16 bits of IPv4, 32 of IPv6; zero for an IPv6
+    /// packet without a fragment header.
     pub identification: u32,
+    /// What that becomes by translation; the same, unless a program has decided otherwise.
+    pub after: u32,
     /// Where in the packet it belongs, bytes.
     pub offset: u16,
+    /// Where IPv6's fragment header lies, bytes from the beginning of the frame; 0 if there is none.
+    pub header: u16,
     /// Do others follow?
     pub more: bool,
+    /// Has a program been told the packet's ports, and put them where a first fragment's are?
+    pub known: bool,
     /// Always zero.
-    pub reserved: u8,
+    pub reserved: [u8; 2],
 }
 
 impl Part {
-    /// From the 16 bits that hold offset and flags.
+    /// A part of the packet with this identification.
     #[inline(always)]
     fn new(identification: u32, offset: u16, more: bool) -> Self {
-        Self { identification, offset, more, reserved: 0 }
+        Self { identification, after: identification, offset, header: 0, more, known: false, reserved: [0; 2] }
     }
 
     /// Is it the whole packet? So is an IPv6 packet with a fragment header that says so (RFC 6946).
     #[inline(always)]
     pub fn is_whole(&self) -> bool {
         self.offset == 0 && !self.more
+    }
+
+    /// Is it the first of several?
+    #[inline(always)]
+    pub fn is_first(&self) -> bool {
+        self.offset == 0 && self.more
     }
 }
 
@@ -171,10 +184,10 @@ impl IpHeader for V4 {
         if header.version_ihl >> 4 != 4 || header_len < 20 || length < header_len {
             return None;
         }
-        let mut part = Part::default();
-        if header.is_fragment() {
-            let bits = header.fragment.get();
-            part = Part::new(header.identification.raw().into(), (bits & 0x1fff) << 3, bits & 0x2000 != 0);
+        let mut part = Part::new(header.identification.raw().into(), 0, false);
+        let bits = header.fragment.get();
+        if bits & 0x3fff != 0 {
+            (part.offset, part.more) = ((bits & 0x1fff) << 3, bits & 0x2000 != 0);
         }
         Some(IpFields {
             source: header.source,
@@ -306,7 +319,7 @@ impl<A: IpHeader> Packet<A> {
         transport_len: 0,
         length: 0,
         transport: 0,
-        part: Part { identification: 0, offset: 0, more: false, reserved: 0 },
+        part: Part { identification: 0, after: 0, offset: 0, header: 0, more: false, known: false, reserved: [0; 2] },
         sequence: 0,
         acknowledgment: 0,
         quote: Quote { ip: 0, transport: 0, checksum: 0, kind: Kind::Other },
@@ -379,11 +392,12 @@ impl<A: IpHeader> Packet<A> {
     }
 
     /// Can the packet belong to a flow? Not what has no ports to know it by where its protocol has ports, nor what is said on one
-    /// link only.
+    /// link only. A later fragment can once its ports are known.
     #[inline(always)]
     pub fn has_flow(&self) -> bool {
         match self.kind {
-            Kind::Fragment | Kind::NeighborDiscovery => false,
+            Kind::Fragment => self.part.known,
+            Kind::NeighborDiscovery => false,
             Kind::IcmpError => self.quote.transport != 0,
             Kind::Other => self.protocol != A::ICMP,
             _ => true,
@@ -425,6 +439,7 @@ impl<A: IpHeader> Packet<A> {
                 if self.protocol.0 == ipv6::FRAGMENT {
                     let bits = header.word.get();
                     self.part = Part::new(header.identification, bits & 0xfff8, bits & 1 != 0);
+                    self.part.header = at as u16;
                     at += size_of::<ipv6::Extension>();
                 } else {
                     self.options = true;
@@ -447,6 +462,10 @@ impl<A: IpHeader> Packet<A> {
     #[inline(always)]
     fn read_transport<F: Frame + ?Sized>(&mut self, frame: &F, at: usize) -> Option<()> {
         if self.part.offset != 0 {
+            // The first fragment of a TCP segment holds the whole header: what lies there would write over it (RFC 3128).
+            if self.protocol == Protocol::TCP && self.part.offset < size_of::<transport::Tcp>() as u16 {
+                return None;
+            }
             self.kind = Kind::Fragment;
             return Some(());
         }
@@ -669,6 +688,21 @@ mod tests {
     }
 
     #[test]
+    fn no_fragment_writes_over_a_tcp_header() {
+        let tcp = |bits: u16| {
+            let mut frame = part4(bits);
+            frame[14 + 9] = Protocol::TCP.0;
+            frame[24..26].fill(0);
+            let header = etherparse::Ipv4HeaderSlice::from_slice(&frame[14..34]).unwrap().to_header();
+            frame[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+            Packet::<V4>::parse(frame.as_slice()).map(|packet| packet.kind)
+        };
+        for (offset, kind) in [(1, None), (2, None), (3, Some(Kind::Fragment)), (8, Some(Kind::Fragment))] {
+            assert_eq!(tcp(offset).ok(), kind, "at byte {}", offset * 8);
+        }
+    }
+
+    #[test]
     fn options_are_stepped_over() {
         let frame = built(|out| {
             let header = etherparse::Ipv4Header {
@@ -704,7 +738,8 @@ mod tests {
         frame.splice(54..54, extensions);
         let packet = Packet::<V6>::parse(frame.as_slice()).unwrap();
         assert_eq!((packet.kind, packet.tuple.destination_port.get(), packet.transport), (Kind::Udp, 53, 14 + 40 + 24));
-        assert_eq!(packet.part, Part::new(u32::from_ne_bytes([9, 8, 7, 6]), 0, true));
+        assert_eq!(packet.part, Part { header: 14 + 40 + 16, ..Part::new(u32::from_ne_bytes([9, 8, 7, 6]), 0, true) });
+        assert!(packet.part.is_first() && !packet.part.is_whole());
         assert!(packet.options);
         // Cut anywhere, nothing is read that is not there.
         for len in 0..frame.len() {

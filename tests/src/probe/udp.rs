@@ -52,10 +52,13 @@ impl Net {
     }
 }
 
+/// Bytes of the longest datagram, or more.
+const MOST: usize = 1 << 16;
+
 /// Asks over a socket that is there already, so that several questions come from one port.
 pub fn ask(socket: &UdpSocket, server: SocketAddr, text: &str) -> io::Result<SocketAddr> {
     socket.send_to(text.as_bytes(), server)?;
-    let mut buffer = [0; 2048];
+    let mut buffer = [0; MOST];
     let (length, from) = socket.recv_from(&mut buffer)?;
     let answer = String::from_utf8_lossy(&buffer[..length]);
     let wrong = |what: &str| Error::new(ErrorKind::InvalidData, format!("{what}: {answer:?} from {from}"));
@@ -74,7 +77,7 @@ impl UdpServer {
         socket.set_read_timeout(Some(TICK))?;
         let (address, arrivals) = (socket.local_addr()?, Arc::new(Mutex::new(Vec::new())));
         let kept = Arc::clone(&arrivals);
-        let mut buffer = [0; 2048];
+        let mut buffer = [0; MOST];
         let thread = Background::repeat(move || {
             if let Ok((length, from)) = socket.recv_from(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..length]).into_owned();

@@ -14,6 +14,7 @@ use aya::{
 use dataplane_common::{
     Flow, FlowKey, V4, V6,
     address::AnyAddress,
+    fragment::{FragmentKey, Fragmented, Shelf, Waiting},
     layout::{
         AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, MAX_NETWORKS, Neighbor, Network, PortCount,
         Published, PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
@@ -84,6 +85,10 @@ const SHAPES: &[Shape] = &[
     shape::<DropKey, DropCount>("DROPS", MapType::PerCpuHash),
     shape::<FlowKey<V4>, Flow<V4>>("FLOWS4", MapType::Hash),
     shape::<FlowKey<V6>, Flow<V6>>("FLOWS6", MapType::Hash),
+    shape::<FragmentKey, Fragmented>("FRAGMENTED", MapType::LruHash),
+    shape::<u32, u64>("IDENTIFICATIONS", MapType::Array),
+    shape::<u32, Shelf>("SHELVES", MapType::Array),
+    shape::<u32, Waiting>("WAITING", MapType::Array),
     shape::<FlowKey<V4>, Flow<V4>>("EMBRYOS4", MapType::LruHash),
     shape::<FlowKey<V6>, Flow<V6>>("EMBRYOS6", MapType::LruHash),
 ];

@@ -6,6 +6,7 @@
 mod attaching;
 mod containers;
 mod flows;
+mod fragments;
 mod modes;
 mod neighbors;
 mod packets;
