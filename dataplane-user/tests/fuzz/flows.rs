@@ -1,6 +1,7 @@
 //! The flows that packets have been seen to open, and what belongs to them. See [`crate::oracle`].
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use crate::oracle::{Arrived, Judgement, Packet, demand};
 use crate::packet::{self, Ip, Kind, Tuple, UDP};
@@ -57,6 +58,10 @@ impl Flows {
 
     /// Is a packet that is to enter a network what came of a translation?
     pub(crate) fn expect(&self, zone: Zone, packet: &Packet<'_>) -> bool {
+        if packet.before.kind == Kind::Later {
+            let answer = addresses(&packet.before.tuple.reversed());
+            return self.known.keys().any(|(at, tuple)| (*at, addresses(tuple)) == (zone, answer));
+        }
         let tuple = match packet::quoted(packet.frame, &packet.before) {
             Some(about) => about.tuple,
             None => packet.before.tuple.reversed(),
@@ -79,6 +84,9 @@ impl Flows {
         let spoofed = sender.is_none() && network_of(packet.before.tuple.source.0).is_some();
         demand(!spoofed, "nobody outside has a container's address")?;
         let receiver = packet.receiver();
+        if packet.before.kind == Kind::Later {
+            return demand(self.lead(zone, packet), "a fragment goes the way of a flow").map(|()| receiver);
+        }
         let key = (zone, packet.before.tuple);
         let known = self.known.get(&key).copied();
         if let Some(known) = known.filter(|known| (known.after, known.receiver) == (packet.after.tuple, receiver)) {
@@ -110,6 +118,17 @@ impl Flows {
         let back = sender.map_or(Arrived::Outside, |sender| Arrived::AtContainer(sender.slot));
         self.learn(key, peer_zone, packet.after.tuple, (receiver, back), parties)?;
         Ok(receiver)
+    }
+
+    /// Is a later fragment translated as a flow between its addresses says? Which one it belongs to, it does not tell itself.
+    fn lead(&self, zone: Zone, packet: &Packet<'_>) -> bool {
+        let (before, after) = (addresses(&packet.before.tuple), addresses(&packet.after.tuple));
+        let known = self.known.iter().any(|((at, tuple), known)| {
+            (*at, addresses(tuple)) == (zone, before)
+                && (addresses(&known.after), known.receiver) == (after, packet.receiver())
+        });
+        // How what was left to the stack would be translated has not been seen.
+        known || self.attempted.iter().any(|(at, tuple)| (*at, addresses(tuple)) == (zone, before))
     }
 
     /// A packet of the host's own that may be given another port.
@@ -212,6 +231,10 @@ fn opens_published(sender: Option<Container>, container: Container, packet: &Pac
     };
     demand(after.source.0 == seen, "the client's own address is seen")?;
     demand(taken || after.source.1 == before.source.1, "the client's own port is seen")
+}
+
+fn addresses(tuple: &Tuple) -> (IpAddr, IpAddr) {
+    (tuple.source.0, tuple.destination.0)
 }
 
 /// May this packet open a flow to the outside?

@@ -11,8 +11,9 @@ pub(crate) fn check(frame: &[u8], before: &Ip, ran: &Ran) -> Result<Ip, String> 
     let out = &ran.frame;
     let redirected = ran.verdict == REDIRECT;
     let Some(after) = packet::ip(out) else { return Err("a packet that could be read no longer can".into()) };
-    let same_shape = (after.transport, after.end, after.fragment, after.options, after.kind)
-        == (before.transport, before.end, before.fragment, before.options, before.kind);
+    let offset = |ip: &Ip| ip.fragment.map(|fragment| fragment.offset);
+    let same_shape = (after.transport, after.end, offset(&after), after.options, after.kind)
+        == (before.transport, before.end, offset(before), before.options, before.kind);
     demand(same_shape && after.tuple.protocol == before.tuple.protocol, "a packet keeps its shape")?;
     demand(
         after.ttl == before.ttl || redirected && after.ttl == before.ttl.wrapping_sub(1),
@@ -38,6 +39,12 @@ pub(crate) fn check(frame: &[u8], before: &Ip, ran: &Ran) -> Result<Ip, String> 
     let mut free = changeable(before);
     if redirected {
         free.push(0..12);
+    }
+    if let Some(fragment) = before.fragment
+        && (after.tuple.source.0, after.tuple.destination.0) != (before.tuple.source.0, before.tuple.destination.0)
+    {
+        // Packets that were told apart by their addresses.
+        free.push(fragment.id_at..fragment.id_at + if before.is_v6() { 4 } else { 2 });
     }
     if let (Some(inner), Some(inner_after)) = (packet::quoted(frame, before), packet::quoted(out, &after)) {
         quoted(frame, &inner, out, &inner_after)?;

@@ -57,7 +57,8 @@ pub(crate) enum Kind {
 /// A fragment's place in the whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Fragment {
-    pub(crate) id: u32,
+    /// Where its identification begins in the frame.
+    pub(crate) id_at: usize,
     pub(crate) offset: usize,
 }
 
@@ -152,7 +153,6 @@ fn read(bytes: &[u8], at: usize, v6: bool) -> Option<Ip> {
             source: (v4_at(bytes, at + 12)?, 0),
             destination: (v4_at(bytes, at + 16)?, 0),
         };
-        let id = u32::from(u16_at(bytes, at + 4)?);
         Ip {
             tuple,
             kind: Kind::Other,
@@ -160,7 +160,7 @@ fn read(bytes: &[u8], at: usize, v6: bool) -> Option<Ip> {
             at,
             transport: at + header,
             end: at + total,
-            fragment: (place & 0x3fff != 0).then_some(Fragment { id, offset }),
+            fragment: (place & 0x3fff != 0).then_some(Fragment { id_at: at + 4, offset }),
             options: header != 20,
         }
     };
@@ -176,8 +176,7 @@ fn extension_headers(bytes: &[u8], ip: &mut Ip) {
         let length = match ip.tuple.protocol {
             FRAGMENT_HEADER => {
                 let place = u16::from_be_bytes([header[2], header[3]]);
-                let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-                ip.fragment = Some(Fragment { id, offset: usize::from(place & 0xfff8) });
+                ip.fragment = Some(Fragment { id_at: ip.transport + 4, offset: usize::from(place & 0xfff8) });
                 8
             }
             0 | 43 | 60 => {

@@ -69,7 +69,10 @@ fn scene(reason: DropReason) -> Option<Scene> {
             message[transport(family)] = if family == Family::V4 { 15 } else { 200 };
             shot(&bench.sends(A, &message));
         },
-        DropReason::Fragment => |bench, family| shot(&bench.sends(A, &later_fragment(family))),
+        DropReason::Fragment => |bench, family| {
+            // From the container it would wait for its first one.
+            shot(&bench.at("to_uplink", &later_fragment(family), bench.uplink, bench.veths[A as usize]));
+        },
         DropReason::NoUplink => |bench, family| {
             bench.dataplane.set_uplinks(&[]).unwrap();
             shot(&bench.sends(A, &syn(family, family.outside())));
