@@ -134,17 +134,22 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &P
     if world.network_of(packet.source).is_some() {
         return Verdict::Drop(DropReason::SpoofedOutside);
     }
-    if let Some(zone) = world.network_of(destination)
+    let to_container = if let Some(zone) = world.network_of(destination)
         && !world.is_local(destination)
     {
-        return direct(world, zone, uplink, packet).unwrap_or(Verdict::Drop(DropReason::DirectAccess));
-    }
-    if has_ports(packet.kind)
+        direct(world, zone, uplink, packet).unwrap_or(Verdict::Drop(DropReason::DirectAccess))
+    } else if has_ports(packet.kind)
         && let Some(port) = published(world, destination, packet.tuple.destination_port, packet.protocol)
     {
-        return publish(port, packet);
+        publish(port, packet)
+    } else {
+        return Verdict::Stack;
+    };
+    // Nor is the host: a container would answer it, who never asked. What is for the stack, the stack judges.
+    if matches!(to_container, Verdict::Publish(_)) && world.is_local(packet.source) {
+        return Verdict::Drop(DropReason::SpoofedOutside);
     }
-    Verdict::Stack
+    to_container
 }
 
 /// A packet from elsewhere, through the interface `input`, straight to an address of a network. `None`: it is closed to that.

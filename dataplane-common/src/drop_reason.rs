@@ -54,7 +54,7 @@ drop_reasons! {
     NotAllowed = 21, "The client is not among those that may use the published port (allow-from).";
     BadChecksum = 22, "The packet would have opened a flow, but its checksum is wrong.";
     FloodingClient = 23, "The client opens flows to the published port faster than its limit allows (rate-limit).";
-    SpoofedOutside = 24, "From outside with a container's address as its source.";
+    SpoofedOutside = 24, "From outside with a container's address as its source, or to a container with the host's.";
     IsolatedNetwork = 25, "The network is isolated: not even the host reaches its containers, nor they the host.";
     Martian = 26, "The destination is an address to which nothing is ever routed, such as 127.0.0.1 or 0.0.0.0.";
     Tagged = 27, "The container sent a frame with a VLAN tag; its network has no VLANs.";

@@ -29,7 +29,8 @@ pub struct Flow<A> {
     pub route_generation: u32,
     /// Towards an uplink: its interface.
     pub ifindex: u32,
-    /// The endpoint to which the flow is accounted, and with which it ends.
+    /// An endpoint with which the flow ends: in the original direction the one to which it is accounted, in the other one the one
+    /// that answers, if it is a container.
     pub owner: u32,
     /// Its generation when the flow was made.
     pub owner_generation: u32,

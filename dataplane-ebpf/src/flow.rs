@@ -86,16 +86,17 @@ pub fn find<A: Make>(packet: &Packet<A>, zone: Zone) -> Option<*mut Flow<A>> {
 fn retire<A: Make>(flow: &Flow<A>, protocol: Protocol, must: bool) -> bool {
     let Ok(work) = work::<A>() else { return false };
     work.sibling = flow.sibling(protocol);
+    // SAFETY: as in `find`.
+    let sibling = unsafe { A::flows().get(&work.sibling) };
     if !must {
-        // SAFETY: as in `find`.
-        let reply = unsafe { A::flows().get(&work.sibling) };
-        let seen = reply.map_or(tcp::Flags::default(), |reply| reply.seen);
+        let seen = sibling.map_or(tcp::Flags::default(), |sibling| sibling.seen);
         if !tcp::State::of(flow.seen, seen).may_be_reopened() {
             return false;
         }
     }
-    // The original direction's entry goes first.
-    let (owner, original) = (flow.owner, flow.is_original());
+    // The original direction's entry goes first, and it knows to whom the flow is accounted.
+    let original = flow.is_original();
+    let owner = if original { flow.owner } else { sibling.map_or(0, |sibling| sibling.owner) };
     let (first, second) = if original { (&work.key, &work.sibling) } else { (&work.sibling, &work.key) };
     delete(first, second, owner);
     true

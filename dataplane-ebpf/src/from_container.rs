@@ -130,10 +130,11 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     {
         return end;
     }
+    let hearsay = packet.is_hearsay();
     // Once for a hit; a miss makes the flow and looks again.
     for _ in 0..2 {
-        let mut entry = flow::find(packet, zone);
-        if entry.is_none() && (publishes || sender.network.has_for::<A>(Network::OPEN | Network::ROUTED)) {
+        let mut entry = if hearsay { None } else { flow::find(packet, zone) };
+        if entry.is_none() && !hearsay && (publishes || sender.network.has_for::<A>(Network::OPEN | Network::ROUTED)) {
             entry = embryo::find(packet, zone);
         }
         if let Some(entry) = entry {
@@ -143,7 +144,7 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
         if near {
             return to_neighbor(sender, packet, skb);
         }
-        if !is_for_host(skb, sender) {
+        if !group && !is_for_host(skb, sender) {
             return to_bridge(skb, sender);
         }
         if judge(skb, sender, packet)? == Judgement::ForStack {

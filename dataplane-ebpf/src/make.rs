@@ -188,7 +188,8 @@ pub fn prepare_published<A: Make>(
     let work = work::<A>()?;
     let now = now();
     work.original = Flow::new(after, endpoint.network, account, server, now, Flow::<A>::ORIGINAL);
-    work.reply = Flow::new(packet.tuple.reversed(), zone, account, client, now, 0);
+    // The answers are no later container's that has got the address.
+    work.reply = Flow::new(packet.tuple.reversed(), zone, (slot, endpoint.generation), client, now, 0);
     let (port, generation) = (published.slot, port_generation(published.slot));
     (work.original.port, work.original.port_generation) = (port, generation);
     (work.reply.port, work.reply.port_generation) = (port, generation);

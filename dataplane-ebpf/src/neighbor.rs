@@ -4,6 +4,8 @@
 //! Bridge ports are isolated from each other, so containers never hear each other's questions. What is asked for the gateway
 //! goes on to the bridge, where the host answers. What a container tells of itself unasked goes to all its neighbours.
 
+use core::mem::offset_of;
+
 use aya_ebpf::helpers::generated::bpf_redirect_peer;
 use dataplane_common::{
     Address, DropReason, Protocol, V4, V6, Zone,
@@ -103,10 +105,11 @@ pub fn answer_arp(skb: &Skb<'_>, zone: Zone) -> Result<bool, DropReason> {
 pub fn discovery(skb: &Skb<'_>, container: &Sender, group: bool) -> Result<i32, DropReason> {
     let endpoint = container.endpoint;
     let Some(ipv6) = skb.read::<Ipv6>(ethernet::LEN) else { return Err(DropReason::Malformed) };
-    // Shorter ones, duplicate address detection among them, carry no link-layer address: the bridge takes them.
-    let Some(asked) = skb.read::<Neighbor>(ethernet::LEN + size_of::<Ipv6>()) else { return Ok(NEXT) };
-    if asked.kind == icmp::V6_NEIGHBOR_ADVERTISEMENT {
-        if asked.target != endpoint.v6 && asked.target != endpoint.link_local {
+    let message = ethernet::LEN + size_of::<Ipv6>();
+    if skb.read::<u8>(message) == Some(icmp::V6_NEIGHBOR_ADVERTISEMENT) {
+        // Without a link-layer address it still tells who is there.
+        let target = skb.read::<V6>(message + offset_of!(Neighbor, target));
+        if target != Some(endpoint.v6) && target != Some(endpoint.link_local) {
             return Err(DropReason::SpoofedArp);
         }
         if group {
@@ -115,6 +118,8 @@ pub fn discovery(skb: &Skb<'_>, container: &Sender, group: bool) -> Result<i32, 
         }
         return Ok(NEXT);
     }
+    // Shorter ones, duplicate address detection among them, carry no link-layer address: the bridge takes them.
+    let Some(asked) = skb.read::<Neighbor>(message) else { return Ok(NEXT) };
     if ipv6.payload_length.get() != size_of::<Neighbor>() as u16 || asked.option != icmp::SOURCE_LINK_LAYER {
         return Ok(NEXT);
     }

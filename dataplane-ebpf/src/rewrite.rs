@@ -159,7 +159,7 @@ fn headers<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
     transport(skb, packet, draft, translation.addresses.sum())?;
     if A::IS_V6 {
         let mut uncovered = translation.uncovered;
-        if matches!(packet.kind, Kind::Other | Kind::Sctp | Kind::Fragment) {
+        if packet.unsummed || matches!(packet.kind, Kind::Other | Kind::Sctp | Kind::Fragment) {
             uncovered = uncovered.and(translation.addresses);
         }
         tell_card(skb, uncovered);

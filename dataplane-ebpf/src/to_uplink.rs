@@ -50,6 +50,9 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
         return Err(Dropped::at(0, DropReason::Unmasqueraded));
     };
     let slot = neighbor.endpoint;
+    if packet.is_hearsay() {
+        return Err(Dropped::at(slot, DropReason::NoFlow));
+    }
     if packet.kind == Kind::Fragment {
         fragment::recall(packet, zone);
     }

@@ -67,6 +67,9 @@ pub struct Ipv6 {
     pub destination: V6,
 }
 
+// SAFETY: 16 bytes without padding, any bits are valid.
+unsafe impl Header for V6 {}
+
 // SAFETY: 40 bytes, every field at a multiple of its alignment: no padding, any bits are valid.
 unsafe impl Header for Ipv6 {}
 

@@ -398,10 +398,18 @@ impl<A: IpHeader> Packet<A> {
         match self.kind {
             Kind::Fragment => self.part.known,
             Kind::NeighborDiscovery => false,
-            Kind::IcmpError => self.quote.transport != 0,
+            // It is told to who sent the packet (RFC 792, RFC 4443 §2.2).
+            Kind::IcmpError => self.quote.transport != 0 && self.destination == self.tuple.destination,
             Kind::Other => self.protocol != A::ICMP,
             _ => true,
         }
+    }
+
+    /// Is it an ICMP error by somebody else than who got the packet that it is about? Outside that is a router; in a network of
+    /// ours nobody is one, and a container would speak for another one.
+    #[inline(always)]
+    pub fn is_hearsay(&self) -> bool {
+        self.kind == Kind::IcmpError && self.source != self.tuple.source
     }
 
     /// Length of the largest IP packet that this one becomes on the wire: itself, or one of the segments of `gso_size` bytes

@@ -82,6 +82,10 @@ fn an_internal_network_has_no_outside() {
             let probe = |to| Packet::new(A, family.a(), to, Payload::Tcp(4000, 22, SYN)).frame();
             bench.dies(A, &probe(family.outside()), DropReason::InternalNetwork);
             bench.dies(A, &probe(family.host()), DropReason::InternalNetwork);
+            // A frame for everybody reaches the host like one for its MAC address.
+            let mut for_all = probe(family.host());
+            for_all[..6].fill(0xff);
+            bench.dies(A, &for_all, DropReason::InternalNetwork);
             assert_eq!(bench.sends(A, &probe(family.gateway())).verdict, NEXT);
             assert_eq!(bench.sends(A, &probe(family.b())).verdict, REDIRECT);
         }

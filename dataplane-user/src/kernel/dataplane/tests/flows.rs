@@ -394,3 +394,50 @@ fn row_15_without_masquerade_the_containers_own_address_leaves() {
         }
     });
 }
+
+/// An ICMP error is told to who sent the packet that it is about; in a network by who got it, outside by any router.
+#[test]
+fn errors_about_other_people_s_packets_die() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
+            assert_eq!(bench.sends(A, &sent.frame()).verdict, REDIRECT);
+            let out = Packet::outside(family.host(), family.outside(), sent.payload).frame();
+            let back = Packet::outside(family.outside(), family.a(), Payload::Udp(53, 20_000)).frame();
+            // From outside: by a router, and by one that tells it to somebody else.
+            let router = if family == Family::V4 { "203.0.113.1" } else { "2001:db8:9::1" }.parse().unwrap();
+            let at_a = bench.arrives(&timers::unreachable(router, family.host(), &out));
+            assert_eq!(at_a.verdict, REDIRECT, "the control");
+            let stray = bench.arrives(&timers::unreachable(router, family.outside(), &out));
+            assert_eq!(stray.verdict, NEXT, "nothing of ours");
+            // By A about what it got, and by B.
+            let mut complains = |slot, from| {
+                let mut error = timers::unreachable(from, family.outside(), &back);
+                error[..6].copy_from_slice(&bridge_mac(1));
+                error[6..12].copy_from_slice(&mac(slot));
+                let [at, bridge, uplink] = [bench.veths[slot as usize], bench.bridges[1], bench.uplink];
+                let first = bench.at("from_container", &error, at, at).verdict;
+                (first, bench.at("to_uplink", &error, uplink, bridge).verdict)
+            };
+            assert_eq!(complains(A, family.a()), (REDIRECT, NEXT), "the control");
+            assert_eq!(complains(B, family.b()), (SHOT, SHOT));
+        }
+    });
+}
+
+/// The kernel does not look at the source of IPv6 packets, and a container would answer the host.
+#[test]
+fn nobody_outside_has_the_host_s_address() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
+            let from = |source| Packet::outside(source, family.host(), Payload::Tcp(5000, 8080, SYN)).frame();
+            assert_eq!(bench.arrives(&from(family.outside())).verdict, REDIRECT, "the control");
+            assert_eq!(bench.arrives(&from(family.host())).verdict, SHOT);
+            assert_eq!(bench.drops(0, DropReason::SpoofedOutside), if family == Family::V4 { 1 } else { 2 });
+            // To the host itself it is the stack's to judge.
+            let to_host = Packet::outside(family.host(), family.host(), Payload::Tcp(5000, 22, SYN)).frame();
+            assert_eq!(bench.arrives(&to_host).verdict, NEXT);
+        }
+    });
+}

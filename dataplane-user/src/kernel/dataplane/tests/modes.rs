@@ -139,6 +139,28 @@ fn routed_leaves_with_the_containers_own_address() {
     });
 }
 
+/// A container that gets the address of one that has gone does not answer for it.
+#[test]
+fn the_end_of_either_end_ends_a_flow() {
+    Host::new().run(|bench| {
+        for family in FAMILIES {
+            bench.set_mode(family, OPEN);
+            let asks = Packet::new(C, family.c(), family.a(), Payload::Udp(5000, 53)).frame();
+            let answers = Packet::new(A, family.a(), family.c(), Payload::Udp(53, 5000)).frame();
+            for gone in [A, C] {
+                assert_eq!(bench.sends(C, &asks).verdict, REDIRECT);
+                assert_eq!(bench.sends(A, &answers).verdict, REDIRECT, "the control");
+                bench.dataplane.remove_endpoint(gone).unwrap();
+                let config = bench.endpoint(gone);
+                bench.dataplane.set_endpoint(&config).unwrap();
+                bench.dies(A, &answers, DropReason::OtherNetwork);
+                assert_eq!(bench.dataplane.collect_garbage().unwrap().flows, 0, "{family:?}: forgotten at once");
+            }
+            bench.reset();
+        }
+    });
+}
+
 /// The address need not be the host's: it may be one that outside routes here. And no uplink need have one.
 #[test]
 fn the_way_out_may_have_an_address_of_its_own() {

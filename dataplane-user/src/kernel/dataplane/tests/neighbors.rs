@@ -102,6 +102,11 @@ fn row_17_neighbour_discovery_lies_die() {
         let lie = DropReason::SpoofedArp;
         bench.dies(A, &discovery(A, "fd01::2", ADVERTISEMENT, "fd01::3", 2, mac(A)), lie);
         bench.dies(A, &discovery(A, "fd01::2", ADVERTISEMENT, "fd01::1", 2, mac(A)), lie);
+        // Eight bytes shorter: without a link-layer address.
+        let mut short = discovery(A, "fd01::2", ADVERTISEMENT, "fd01::3", 2, mac(A));
+        short.truncate(short.len() - 8);
+        short[18..20].copy_from_slice(&24_u16.to_be_bytes());
+        bench.dies(A, &short, lie);
         bench.dies(A, &discovery(A, "fd01::2", SOLICITATION, "fd01::3", 1, mac(B)), lie);
         bench.dies(A, &discovery(A, "fd01::3", SOLICITATION, "fd01::1", 1, mac(A)), DropReason::SpoofedSource);
         for target in ["fd01::2", "fe80::42:ff:fe00:1"] {

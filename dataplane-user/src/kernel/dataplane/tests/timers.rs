@@ -125,7 +125,7 @@ fn errors_keep_no_flow_alive() {
 }
 
 /// "Port unreachable" about the packet in a frame.
-fn unreachable(from: IpAddr, to: IpAddr, about: &[u8]) -> Vec<u8> {
+pub(super) fn unreachable(from: IpAddr, to: IpAddr, about: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let ethernet = PacketBuilder::ethernet2([2, 9, 9, 9, 9, 9], [2, 8, 8, 8, 8, 8]);
     let quoted = &about[14..];
