@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use crate::oracle::{Arrived, Judgement, Packet, demand};
 use crate::packet::{self, Ip, Kind, Tuple, UDP};
-use crate::plan::{Container, PORTS, UPLINKS, is_group, is_local, is_nobody, is_v6_link_local, network_of};
+use crate::plan::{
+    At, Container, Mode, PORTS, UPLINKS, container_at, is_group, is_local, is_nobody, is_v6_link_local, network_of,
+};
 
 /// Where a packet comes from: a network's number, outside, or the host itself.
 pub(crate) type Zone = u16;
@@ -23,6 +25,8 @@ struct Direction {
     original: bool,
     /// The containers whose end is the flow's end.
     parties: [Option<u32>; 2],
+    /// Has it been seen that the programs know it?
+    seen: bool,
 }
 
 /// All that is known.
@@ -42,6 +46,7 @@ impl Flows {
     /// Does the packet belong to a flow, in its right direction?
     pub(crate) fn hold(&self, zone: Zone, ip: &Ip) -> bool {
         self.known.get(&(zone, ip.tuple)).is_some_and(|known| match ip.kind {
+            _ if !known.seen => false,
             Kind::EchoRequest => known.original,
             Kind::EchoReply => !known.original,
             _ => true,
@@ -69,10 +74,26 @@ impl Flows {
         self.known.contains_key(&(zone, tuple))
     }
 
-    /// A packet that might have opened a flow was left to the stack.
-    pub(crate) fn note_attempt(&mut self, zone: Zone, packet: &Packet<'_>) {
-        if packet.before.opens() {
-            self.attempted.insert((zone, packet.before.tuple));
+    /// A packet that might have opened a flow was left to the stack. To a container's own address nothing is translated, so how
+    /// that flow goes is known; to the outside it is seen when it leaves.
+    pub(crate) fn note_attempt(&mut self, zone: Zone, sender: Option<Container>, packet: &Packet<'_>) -> Judgement<()> {
+        if !packet.before.opens() {
+            return Ok(());
+        }
+        let (tuple, key) = (packet.before.tuple, (zone, packet.before.tuple));
+        match container_at(tuple.destination.0) {
+            Some(container) if container.network != zone => {
+                if opens_direct(sender, container, packet).is_err() || self.known.contains_key(&key) {
+                    return Ok(());
+                }
+                let back = sender.map_or(Arrived::Outside, |sender| Arrived::AtContainer(sender.slot));
+                let parties = [sender.map(|sender| sender.slot), Some(container.slot)];
+                self.learn(key, container.network, tuple, (Arrived::AtContainer(container.slot), back), parties, false)
+            }
+            _ => {
+                self.attempted.insert(key);
+                Ok(())
+            }
         }
     }
 
@@ -90,6 +111,9 @@ impl Flows {
         let key = (zone, packet.before.tuple);
         let known = self.known.get(&key).copied();
         if let Some(known) = known.filter(|known| (known.after, known.receiver) == (packet.after.tuple, receiver)) {
+            for key in [key, known.sibling] {
+                self.known.entry(key).and_modify(|known| known.seen = true);
+            }
             let out_of_place = if known.original { Kind::EchoReply } else { Kind::EchoRequest };
             return demand(packet.before.kind != out_of_place, "only the answer to an echo is taken for one")
                 .map(|()| receiver);
@@ -116,7 +140,7 @@ impl Flows {
         };
         let parties = [sender.map(|sender| sender.slot), other];
         let back = sender.map_or(Arrived::Outside, |sender| Arrived::AtContainer(sender.slot));
-        self.learn(key, peer_zone, packet.after.tuple, (receiver, back), parties)?;
+        self.learn(key, peer_zone, packet.after.tuple, (receiver, back), parties, true)?;
         Ok(receiver)
     }
 
@@ -134,8 +158,12 @@ impl Flows {
     /// A packet of the host's own that may be given another port.
     pub(crate) fn host_sends(&mut self, packet: &Packet<'_>) -> Judgement<()> {
         let (before, after) = (packet.before.tuple, packet.after.tuple);
-        if !is_local(before.source.0) {
+        if !is_local(before.source.0) || network_of(before.destination.0).is_some() {
             // Nothing that a host would send; it goes on, or not.
+            return Ok(());
+        }
+        if PORTS.into_iter().any(|port| port.is_meant(before.protocol, before.source)) {
+            // No socket of the host's has a published port.
             return Ok(());
         }
         let echo = packet.before.kind == Kind::EchoRequest;
@@ -151,7 +179,7 @@ impl Flows {
         if clashes && before == after {
             return Err("what the host sends gets its answer".into());
         }
-        self.learn((HOST, before), OUTSIDE, after, (Arrived::Outside, Arrived::AtStack), [None; 2])
+        self.learn((HOST, before), OUTSIDE, after, (Arrived::Outside, Arrived::AtStack), [None; 2], true)
     }
 
     /// Notes both directions of a flow.
@@ -162,15 +190,16 @@ impl Flows {
         after: Tuple,
         (receiver, back): (Arrived, Arrived),
         parties: [Option<u32>; 2],
+        seen: bool,
     ) -> Judgement<()> {
         let reply = (peer_zone, after.reversed());
         let reply_after = key.1.reversed();
         if let Some(taken) = self.known.get(&reply) {
             demand(taken.after == reply_after, "two flows never get the same port")?;
         }
-        self.known.insert(key, Direction { after, receiver, sibling: reply, original: true, parties });
-        self.known
-            .insert(reply, Direction { after: reply_after, receiver: back, sibling: key, original: false, parties });
+        self.known.insert(key, Direction { after, receiver, sibling: reply, original: true, parties, seen });
+        let answer = Direction { after: reply_after, receiver: back, sibling: key, original: false, parties, seen };
+        self.known.insert(reply, answer);
         Ok(())
     }
 
@@ -215,19 +244,20 @@ fn opens_published(sender: Option<Container>, container: Container, packet: &Pac
     let (before, after) = (packet.before.tuple, packet.after.tuple);
     let published = PORTS.into_iter().any(|port| {
         port.is_meant(before.protocol, before.destination)
+            && port.is_for(before.source.0)
             && (port.container, port.container_port) == (container.slot, after.destination.1)
     });
+    if before.destination.0 == container.ip(packet.before.is_v6()) {
+        return opens_direct(sender, container, packet);
+    }
     demand(published, "a container is reached from elsewhere by its published ports only")?;
     demand(!before.destination.0.is_loopback(), "what is published on loopback is for the host alone")?;
-    let source = before.source.0;
-    let nobody =
-        is_local(source) || is_group(source) || is_nobody(source) || source.is_loopback() || is_v6_link_local(source);
-    demand(sender.is_some() || !nobody, "nobody outside sends from such an address")?;
+    demand(sender.is_some() || !is_nobodys(before.source.0), "nobody outside sends from such an address")?;
     demand(sender.is_none_or(|sender| !sender.network().internal), "an internal network reaches nothing outside")?;
     demand(!container.network().internal, "an internal network is not reached")?;
     let seen = match sender {
         Some(sender) if sender == container => container.network().gateway(packet.before.is_v6()),
-        _ => source,
+        _ => before.source.0,
     };
     demand(after.source.0 == seen, "the client's own address is seen")?;
     demand(taken || after.source.1 == before.source.1, "the client's own port is seen")
@@ -235,6 +265,30 @@ fn opens_published(sender: Option<Container>, container: Container, packet: &Pac
 
 fn addresses(tuple: &Tuple) -> (IpAddr, IpAddr) {
     (tuple.source.0, tuple.destination.0)
+}
+
+/// May this packet open a flow straight to the container's own address?
+fn opens_direct(sender: Option<Container>, container: Container, packet: &Packet<'_>) -> Judgement<()> {
+    let network = container.network();
+    let tuple = packet.before.tuple;
+    let mut ports = PORTS.into_iter();
+    let published = ports.any(|port| port.at == At::Container && port.is_meant(tuple.protocol, tuple.destination));
+    let echo = packet.before.kind == Kind::EchoRequest;
+    let trusted = network.trusts.is_some() && network.trusts == packet.uplink && published;
+    let open = match network.mode {
+        Mode::Nat => trusted,
+        Mode::Routed => trusted || echo || published,
+        Mode::Open => true,
+    };
+    demand(open && !network.internal, "a container's own address is closed to others")?;
+    demand(sender.is_none_or(|sender| !sender.network().internal), "an internal network reaches nothing outside")?;
+    demand(sender.is_some() || !is_nobodys(tuple.source.0), "nobody outside sends from such an address")?;
+    demand(packet.after.tuple == tuple, "what needs no translation gets none")
+}
+
+/// Is it an address that no other machine sends from?
+fn is_nobodys(source: IpAddr) -> bool {
+    is_local(source) || is_group(source) || is_nobody(source) || source.is_loopback() || is_v6_link_local(source)
 }
 
 /// May this packet open a flow to the outside?

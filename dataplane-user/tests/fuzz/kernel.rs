@@ -122,6 +122,36 @@ impl Program {
     }
 }
 
+impl Program {
+    /// Runs an XDP program once, on a frame that comes in through an interface. Does it drop it?
+    pub(crate) fn drops_early(&self, frame: &[u8], ifindex: u32) -> io::Result<bool> {
+        /// `enum xdp_action` of `linux/bpf.h`.
+        const XDP_DROP: u32 = 1;
+        const XDP_PASS: u32 = 2;
+        // struct xdp_md: data, its end, metadata, interface, queue, interface of the way out.
+        let context = [0, frame.len() as u32, 0, ifindex, 0, 0];
+        let mut out = vec![0; frame.len()];
+        let mut attributes = TestRun {
+            program: self.0.as_raw_fd().cast_unsigned(),
+            data_size_in: frame.len() as u32,
+            data_size_out: out.len() as u32,
+            data_in: frame.as_ptr().addr() as u64,
+            data_out: out.as_mut_ptr().addr() as u64,
+            repeat: 1,
+            ctx_size_in: size_of_val(&context) as u32,
+            ctx_in: context.as_ptr().addr() as u64,
+            ..TestRun::default()
+        };
+        bpf(BPF_PROG_TEST_RUN, &raw mut attributes)?;
+        match attributes.result {
+            XDP_DROP => Ok(true),
+            XDP_PASS if out == frame => Ok(false),
+            XDP_PASS => Err(io::Error::other("the shield changes a frame")),
+            other => Err(io::Error::other(format!("the shield says {other}"))),
+        }
+    }
+}
+
 fn bpf<T>(command: libc::c_int, attributes: *const T) -> io::Result<libc::c_int> {
     // SAFETY: every caller passes a prefix of `union bpf_attr` that belongs to the command, and what its fields point to
     // outlives the call; the kernel takes missing fields as zero.

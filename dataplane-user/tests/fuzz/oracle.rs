@@ -57,6 +57,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) after: Ip,
     pub(crate) out: &'a [u8],
     pub(crate) redirected: bool,
+    /// The uplink through which it came in.
+    pub(crate) uplink: Option<usize>,
 }
 
 /// `Err` names the rule that was broken.
@@ -110,7 +112,11 @@ impl Oracle {
             return Ok(Some(arrived));
         }
         let after = integrity::check(frame, &before, ran)?;
-        let packet = Packet { frame, before, after, out: &ran.frame, redirected: ran.verdict == REDIRECT };
+        let uplink = match hook {
+            Hook::FromUplink(uplink) => Some(uplink),
+            _ => None,
+        };
+        let packet = Packet { frame, before, after, out: &ran.frame, redirected: ran.verdict == REDIRECT, uplink };
         match hook {
             Hook::FromContainer(sender) => self.judge_from_container(CONTAINERS[sender], &packet),
             Hook::FromUplink(_) => self.judge_from_uplink(&packet),
@@ -118,16 +124,28 @@ impl Oracle {
             Hook::ToUplink(uplink, _) => self.judge_to_uplink(uplink, &packet),
             Hook::ToContainer(receiver, came) => {
                 let container = CONTAINERS[receiver];
-                self.brought_by_stack(container.network(), came, &packet)?;
+                // What comes from elsewhere than the bridge's own address was switched from another port of the bridge.
+                let switched = packet::source_mac(frame) != container.network().bridge_mac();
+                if !(switched && container.network().icc && packet.is_untouched()) {
+                    self.brought_by_stack(container.network(), came, &packet)?;
+                }
                 Ok(Arrived::AtContainer(container.slot))
             }
-            Hook::ToBridge(network, came) => {
-                self.brought_by_stack(NETWORKS[network], came, &packet)?;
+            Hook::ToBridge(number, came) => {
+                let network = NETWORKS[number];
+                demand(!network.isolated, "the host sends nothing into an isolated network")?;
+                if came == Came::Host && matches!(packet.before.kind, Kind::Error(_)) && !packet.is_untouched() {
+                    return self.host_sends(&packet).map(Some);
+                }
+                self.brought_by_stack(network, came, &packet)?;
                 Ok(Arrived::AtStack)
             }
-            Hook::FromBridge(network) => {
+            Hook::FromBridge(number) => {
+                let (network, destination) = (NETWORKS[number], packet.destination());
                 demand(packet.is_untouched(), "a bridge changes nothing")?;
-                demand(!crosses(NETWORKS[network], packet.destination()), "no packet crosses networks")?;
+                demand(!network.isolated, "nothing of an isolated network goes up to the host")?;
+                let expected = network_of(destination).is_some_and(|other| self.flows.expect(other.slot, &packet));
+                demand(!crosses(network, destination) || expected, "no packet crosses networks")?;
                 Ok(Arrived::AtStack)
             }
         }
@@ -181,12 +199,16 @@ impl Oracle {
         }
         let for_all = packet::destination_mac(packet.frame)[0] & 1 != 0;
         demand(for_all || neighbor.is_none(), "what is for a neighbour does not go to the host")?;
+        if !packet::is_for(packet.frame, network.bridge_mac()) {
+            // For a machine that was plugged into the bridge.
+            return Ok(Arrived::AtStack);
+        }
         if network.internal && !near && !is_group(destination) {
-            let gateway = destination == network.gateway(v6);
+            let gateway = destination == network.gateway(v6) && !network.isolated;
             demand(gateway, "from an internal network the host is reached at the gateway's address only")?;
         }
         // Whether it crosses networks is for the bridge's hook to see, which is next.
-        self.flows.note_attempt(network.slot, packet);
+        self.flows.note_attempt(network.slot, Some(sender), packet)?;
         Ok(Arrived::AtStack)
     }
 
@@ -194,6 +216,7 @@ impl Oracle {
         if !packet.is_untouched() {
             return self.flows.follow(OUTSIDE, None, packet);
         }
+        self.flows.note_attempt(OUTSIDE, None, packet)?;
         // If it is for a container's own address, it meets the hooks of the bridge and of the container next.
         Ok(Arrived::AtStack)
     }

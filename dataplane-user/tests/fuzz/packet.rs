@@ -85,6 +85,11 @@ pub(crate) fn destination_mac(frame: &[u8]) -> [u8; 6] {
     frame[..6].try_into().expect("six bytes")
 }
 
+/// Does whoever has this MAC address take the frame?
+pub(crate) fn is_for(frame: &[u8], mac: [u8; 6]) -> bool {
+    destination_mac(frame) == mac || destination_mac(frame)[0] & 1 != 0
+}
+
 pub(crate) fn source_mac(frame: &[u8]) -> [u8; 6] {
     frame[6..12].try_into().expect("six bytes")
 }

@@ -4,7 +4,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::packet::{TCP, UDP};
+use crate::packet::{SCTP, TCP, UDP};
+
+/// What outside reaches of a network's containers at their own addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// Nothing.
+    Nat,
+    /// Everything.
+    Open,
+    /// Echoes, and ports that are published there.
+    Routed,
+}
 
 /// A network: 10.N.0.0/24 and fd0N::/64, gateway `.1`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,15 +23,33 @@ pub(crate) struct Network {
     pub(crate) slot: u16,
     pub(crate) icc: bool,
     pub(crate) internal: bool,
+    /// Not even the host gets in, and there is no gateway.
+    pub(crate) isolated: bool,
     pub(crate) masquerade: bool,
+    pub(crate) mode: Mode,
+    /// The uplink through which published ports are reached at the containers' own addresses.
+    pub(crate) trusts: Option<usize>,
 }
 
+const PLAIN: Network = Network {
+    slot: 1,
+    icc: true,
+    internal: false,
+    isolated: false,
+    masquerade: true,
+    mode: Mode::Nat,
+    trusts: Some(1),
+};
+
 /// One of each kind.
-pub(crate) const NETWORKS: [Network; 4] = [
-    Network { slot: 1, icc: true, internal: false, masquerade: true },
-    Network { slot: 2, icc: false, internal: false, masquerade: true },
-    Network { slot: 3, icc: true, internal: true, masquerade: true },
-    Network { slot: 4, icc: true, internal: false, masquerade: false },
+pub(crate) const NETWORKS: [Network; 7] = [
+    PLAIN,
+    Network { slot: 2, icc: false, trusts: None, ..PLAIN },
+    Network { slot: 3, internal: true, trusts: None, ..PLAIN },
+    Network { slot: 4, masquerade: false, trusts: None, ..PLAIN },
+    Network { slot: 5, mode: Mode::Open, trusts: None, ..PLAIN },
+    Network { slot: 6, mode: Mode::Routed, masquerade: false, trusts: None, ..PLAIN },
+    Network { slot: 7, internal: true, isolated: true, trusts: None, ..PLAIN },
 ];
 
 /// A container: address `.HOST` of its network.
@@ -31,7 +60,7 @@ pub(crate) struct Container {
     pub(crate) host: u8,
 }
 
-pub(crate) const CONTAINERS: [Container; 7] = [
+pub(crate) const CONTAINERS: [Container; 10] = [
     Container { slot: 1, network: 1, host: 2 },
     Container { slot: 2, network: 1, host: 3 },
     Container { slot: 3, network: 2, host: 2 },
@@ -39,6 +68,9 @@ pub(crate) const CONTAINERS: [Container; 7] = [
     Container { slot: 5, network: 3, host: 2 },
     Container { slot: 6, network: 3, host: 3 },
     Container { slot: 7, network: 4, host: 2 },
+    Container { slot: 8, network: 5, host: 2 },
+    Container { slot: 9, network: 6, host: 2 },
+    Container { slot: 10, network: 7, host: 2 },
 ];
 
 /// A way out. The first has the default routes, the second those to [`Uplink::beyond`].
@@ -88,6 +120,8 @@ pub(crate) enum At {
     First,
     /// On loopback.
     Loopback,
+    /// On the container's own address.
+    Container,
 }
 
 /// A published port, of both families.
@@ -98,16 +132,27 @@ pub(crate) struct Port {
     pub(crate) port: u16,
     pub(crate) container: u32,
     pub(crate) container_port: u16,
+    /// Only for clients in the network behind this uplink.
+    pub(crate) only: Option<usize>,
 }
 
-pub(crate) const PORTS: [Port; 6] = [
-    Port { protocol: TCP, at: At::Every, port: 8080, container: 1, container_port: 80 },
-    Port { protocol: UDP, at: At::Every, port: 5353, container: 1, container_port: 53 },
-    Port { protocol: TCP, at: At::First, port: 9090, container: 4, container_port: 90 },
-    Port { protocol: TCP, at: At::Loopback, port: 9091, container: 4, container_port: 91 },
-    Port { protocol: UDP, at: At::Every, port: 7000, container: 7, container_port: 7000 },
+const fn port(protocol: u8, at: At, port: u16, container: u32, container_port: u16) -> Port {
+    Port { protocol, at, port, container, container_port, only: None }
+}
+
+pub(crate) const PORTS: [Port; 11] = [
+    port(TCP, At::Every, 8080, 1, 80),
+    port(UDP, At::Every, 5353, 1, 53),
+    Port { only: Some(0), ..port(TCP, At::First, 9090, 4, 90) },
+    port(TCP, At::Loopback, 9091, 4, 91),
+    port(UDP, At::Every, 7000, 7, 7000),
     // In the pool from which ports are given out.
-    Port { protocol: TCP, at: At::Every, port: 20_000, container: 2, container_port: 20_000 },
+    port(TCP, At::Every, 20_000, 2, 20_000),
+    port(SCTP, At::Every, 5353, 1, 53),
+    port(TCP, At::Container, 80, 1, 80),
+    port(TCP, At::Container, 80, 9, 80),
+    port(UDP, At::Container, 53, 9, 53),
+    port(TCP, At::Every, 90, 8, 91),
 ];
 
 impl Network {
@@ -172,16 +217,21 @@ impl Uplink {
         if v6 { self.v6_beyond.into() } else { self.v4_beyond.into() }
     }
 
-    /// Is the address on the link, or in the network behind the router?
-    pub(crate) fn leads_to(self, address: IpAddr) -> bool {
+    /// Is the address in the network behind the router?
+    pub(crate) fn is_beyond(self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(v4) => {
-                [self.v4, self.v4_beyond].into_iter().any(|known| known.octets()[..3] == v4.octets()[..3])
-            }
-            IpAddr::V6(v6) => {
-                self.v6.segments()[..4] == v6.segments()[..4] || self.v6_beyond.segments()[..3] == v6.segments()[..3]
-            }
+            IpAddr::V4(v4) => self.v4_beyond.octets()[..3] == v4.octets()[..3],
+            IpAddr::V6(v6) => self.v6_beyond.segments()[..3] == v6.segments()[..3],
         }
+    }
+
+    /// Is it there, or on the link?
+    pub(crate) fn leads_to(self, address: IpAddr) -> bool {
+        let on_link = match address {
+            IpAddr::V4(v4) => self.v4.octets()[..3] == v4.octets()[..3],
+            IpAddr::V6(v6) => self.v6.segments()[..4] == v6.segments()[..4],
+        };
+        on_link || self.is_beyond(address)
     }
 }
 
@@ -194,6 +244,7 @@ impl Port {
             (At::First, v6) => UPLINKS[0].ip(v6),
             (At::Loopback, false) => Ipv4Addr::LOCALHOST.into(),
             (At::Loopback, true) => Ipv6Addr::LOCALHOST.into(),
+            (At::Container, v6) => Container::of(self.container).ip(v6),
         }
     }
 
@@ -204,6 +255,11 @@ impl Port {
             _ => address == self.host(address.is_ipv6()),
         };
         here && (protocol, port) == (self.protocol, self.port)
+    }
+
+    /// May this client use it?
+    pub(crate) fn is_for(self, client: IpAddr) -> bool {
+        self.only.is_none_or(|uplink| UPLINKS[uplink].is_beyond(client))
     }
 }
 
@@ -231,7 +287,7 @@ pub(crate) fn container_at(address: IpAddr) -> Option<Container> {
 /// Is it one of the host's own addresses? Of loopback, the host knows two.
 pub(crate) fn is_local(address: IpAddr) -> bool {
     let v6 = address.is_ipv6();
-    NETWORKS.into_iter().any(|network| network.gateway(v6) == address)
+    NETWORKS.into_iter().any(|network| !network.isolated && network.gateway(v6) == address)
         || UPLINKS.into_iter().any(|uplink| uplink.ip(v6) == address)
         || address == Port { at: At::Loopback, ..PORTS[0] }.host(v6)
 }

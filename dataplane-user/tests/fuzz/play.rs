@@ -183,7 +183,7 @@ impl<'a> Play<'a> {
         }
         let summed = change.summed && matches!(hook, Hook::FromUplink(_));
         let Some(ran) = self.run(hook, &frame, u32::from(change.gso_size), summed)? else { return Ok(()) };
-        if ran.verdict == NEXT { self.stack_goes_on(hook, &frame, ran.frame) } else { Ok(()) }
+        if ran.verdict == NEXT { self.stack_goes_on(hook, ran.frame) } else { Ok(()) }
     }
 
     /// Runs the program of a hook and has the outcome judged. `None`: the packet is dead, or was none.
@@ -191,6 +191,7 @@ impl<'a> Play<'a> {
         let (program, at, came) = self.place(hook);
         let context = Context { ifindex: at, ingress_ifindex: came, gso_size, summed };
         let failed = |error| format!("{program} cannot be run: {error}");
+        let shielded = matches!(hook, Hook::FromUplink(_)) && self.world.shield_drops(frame, at).map_err(failed)?;
         let (ran, sum_is_lost) = match self.world.run(program, frame, context) {
             Err(error) if error.raw_os_error() == Some(libc::EBADMSG) => {
                 let ran = self.world.run(program, frame, Context { summed: false, ..context }).map_err(failed)?;
@@ -214,6 +215,9 @@ impl<'a> Play<'a> {
         });
         if sum_is_lost && ran.verdict != SHOT {
             return Err("what a network card has summed up stays right".into());
+        }
+        if shielded && ran.verdict != SHOT {
+            return Err("the shield drops only what would be dropped anyway".into());
         }
         let Some(arrived) = self.oracle.judge(hook, frame, &ran)? else { return Ok(None) };
         self.tally.passed += 1;
@@ -243,12 +247,15 @@ impl<'a> Play<'a> {
     }
 
     /// A program has left a packet to the stack: what it does not take for itself meets more programs on its way.
-    fn stack_goes_on(&mut self, hook: Hook, frame: &[u8], out: Vec<u8>) -> Result<(), String> {
+    fn stack_goes_on(&mut self, hook: Hook, out: Vec<u8>) -> Result<(), String> {
         let came = match hook {
             Hook::FromContainer(n) => {
                 let network = NETWORKS.iter().position(|network| *network == CONTAINERS[n].network());
                 let bridge = network.expect("every container is on a network");
-                if out == frame && self.run(Hook::FromBridge(bridge), &out, 0, false)?.is_none() {
+                if !packet::is_for(&out, NETWORKS[bridge].bridge_mac()) {
+                    return Ok(());
+                }
+                if self.run(Hook::FromBridge(bridge), &out, 0, false)?.is_none() {
                     return Ok(());
                 }
                 Came::Bridge(bridge)
@@ -270,9 +277,14 @@ impl<'a> Play<'a> {
         ip.lower_ttl(&mut routed);
         match network_of(destination) {
             Some(network) => {
+                routed[6..12].copy_from_slice(&network.bridge_mac());
                 let bridge = NETWORKS.iter().position(|other| *other == network).expect("it is one of them");
+                let receiver = CONTAINERS.iter().position(|other| other.ip(ip.is_v6()) == destination);
+                if let Some(n) = receiver {
+                    routed[..6].copy_from_slice(&CONTAINERS[n].mac());
+                }
                 if self.run(Hook::ToBridge(bridge, came), &routed, 0, false)?.is_some()
-                    && let Some(n) = CONTAINERS.iter().position(|other| other.ip(ip.is_v6()) == destination)
+                    && let Some(n) = receiver
                 {
                     self.run(Hook::ToContainer(n, came), &routed, 0, false)?;
                 }

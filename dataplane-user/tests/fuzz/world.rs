@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData};
 use dataplane_common::{Flow, FlowKey, Protocol, V4, V6, layout};
+use ipnet::IpNet;
 use nix::mount::{MsFlags, mount as mount_fs};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use spandrel::kernel::dataplane::{
     Dataplane, Device, EndpointConfig, GatewayConfig, NetworkConfig, Options, PortConfig, PortEntry, UplinkConfig,
+    XdpMode,
 };
 use spandrel::kernel::{mount, sysctl};
 
 use crate::kernel::{Context, Program, Ran};
-use crate::plan::{CONTAINERS, Container, NETWORKS, Network, PORTS, Port, UPLINKS, Uplink};
+use crate::plan::{CONTAINERS, Container, Mode, NETWORKS, Network, PORTS, Port, UPLINKS, Uplink};
 
 /// Where this thread has its BPF file system; nobody else sees it.
 const BPFFS: &str = "/run/bpf";
@@ -45,6 +47,8 @@ pub(crate) struct World {
     embryos6: FlowTable<V6>,
     pub(crate) counts: Array<MapData, u64>,
     endpoints: Array<MapData, layout::Endpoint>,
+    port_generations: Array<MapData, u32>,
+    shield: Program,
     indices: HashMap<String, u32>,
 }
 
@@ -59,7 +63,8 @@ impl World {
         sysctl::set(&["net", "ipv6", "conf", "all", "forwarding"], "1").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(make_links());
-        let options = Options { max_flows: MAX_FLOWS, ..Options::default() };
+        // A driver tells from which queue a packet came; without the shield in it, a veth's has none to tell.
+        let options = Options { max_flows: MAX_FLOWS, xdp: XdpMode::Native, ..Options::default() };
         let dataplane = Dataplane::open(Path::new(BPFFS), &options).unwrap();
         let programs = PROGRAMS.map(|name| (name, Program::open(&pin("programs", name)).unwrap()));
         let names = CONTAINERS.map(Container::veth).into_iter().chain(NETWORKS.map(Network::bridge));
@@ -73,6 +78,8 @@ impl World {
             embryos6: Map::LruHashMap(map("EMBRYOS6")).try_into().unwrap(),
             counts: Map::Array(map("FLOW_COUNTS")).try_into().unwrap(),
             endpoints: Map::Array(map("ENDPOINTS")).try_into().unwrap(),
+            port_generations: Map::Array(map("PORT_GENERATIONS")).try_into().unwrap(),
+            shield: Program::open(&pin("programs", "shield")).unwrap(),
             indices: names.map(|name| (name.clone(), if_nametoindex(name.as_str()).unwrap())).collect(),
         };
         let mut config: Array<_, layout::Config> = Map::Array(map("CONFIG")).try_into().unwrap();
@@ -90,6 +97,11 @@ impl World {
     /// Runs a program once.
     pub(crate) fn run(&self, program: &'static str, frame: &[u8], context: Context) -> io::Result<Option<Ran>> {
         self.programs[program].run(frame, context)
+    }
+
+    /// Does the shield drop a frame that comes in through an interface?
+    pub(crate) fn shield_drops(&self, frame: &[u8], ifindex: u32) -> io::Result<bool> {
+        self.shield.drops_early(frame, ifindex)
     }
 
     /// Tells the programs what is planned.
@@ -123,6 +135,12 @@ impl World {
     }
 
     fn set_network(&mut self, network: Network) {
+        let gateway = GatewayConfig {
+            masquerade: network.masquerade,
+            open: network.mode == Mode::Open,
+            routed: network.mode == Mode::Routed,
+            ..GatewayConfig::default()
+        };
         let config = NetworkConfig {
             slot: network.slot,
             bridge_ifindex: self.index(&network.bridge()),
@@ -132,13 +150,13 @@ impl World {
                 format!("10.{}.0.0/24", network.slot).parse().unwrap(),
                 format!("fd0{}::/64", network.slot).parse().unwrap(),
             ],
-            gateways: vec![network.gateway(false), network.gateway(true)],
+            gateways: if network.isolated { vec![] } else { vec![network.gateway(false), network.gateway(true)] },
             internal: network.internal,
             icc: network.icc,
-            isolated: false,
-            v4: GatewayConfig { masquerade: network.masquerade, ..GatewayConfig::default() },
-            v6: GatewayConfig { masquerade: network.masquerade, ..GatewayConfig::default() },
-            trusted: Vec::new(),
+            isolated: network.isolated,
+            v4: gateway,
+            v6: gateway,
+            trusted: network.trusts.map(|uplink| UPLINKS[uplink].name.to_owned()).into_iter().collect(),
             mtu: 1500,
         };
         let members = CONTAINERS.into_iter().filter(|container| container.network == network.slot);
@@ -172,12 +190,16 @@ impl World {
         }
     }
 
-    /// The container goes and comes again: all its flows end. Only its generation tells the programs; that the agent takes
+    /// The container goes and comes again: all its flows end. Only generations tell the programs; that the agent takes
     /// them off their hooks meanwhile takes the kernel long and is nothing to them.
     pub(crate) fn restart(&mut self, container: Container) {
         let mut endpoint = self.endpoints.get(&container.slot, 0).unwrap();
         endpoint.generation += 1;
         self.endpoints.set(container.slot, endpoint, 0).unwrap();
+        for (slot, _) in (1..).zip(PORTS).filter(|(_, port)| port.container == container.slot) {
+            let generation = self.port_generations.get(&slot, 0).unwrap();
+            self.port_generations.set(slot, generation + 1, 0).unwrap();
+        }
     }
 
     /// Every flow looks up its next hop again.
@@ -220,7 +242,11 @@ fn port_config(slot: u32, port: Port) -> PortConfig {
         container: Container::of(port.container).ip(v6),
         container_port: port.container_port,
     });
-    PortConfig { slot, allow_from: Vec::new(), rate: 0, entries: entries.into() }
+    let allow_from = port.only.map(|uplink| UPLINKS[uplink]).map(|uplink| {
+        [format!("{}/24", uplink.v4_beyond), format!("{}/48", uplink.v6_beyond)]
+            .map(|net| IpNet::trunc(&net.parse().unwrap()))
+    });
+    PortConfig { slot, allow_from: allow_from.into_iter().flatten().collect(), rate: 0, entries: entries.into() }
 }
 
 /// Makes all interfaces. To the programs a bridge is one like any other. Only uplinks have a living far end: what is really
