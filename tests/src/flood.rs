@@ -1,11 +1,12 @@
-//! Frames from random addresses and ports, as many and as fast as one thread can send.
+//! Frames from random addresses and ports, as many and as fast as one thread can send and the receiver takes them.
 
-use std::io::{self, Error};
+use std::io::Error;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::{fs, io};
 
 use etherparse::PacketBuilder;
 
@@ -51,6 +52,7 @@ impl Net {
                     flood.vary(&mut template, &mut random);
                     frame.clone_from(&template);
                 }
+                wait_for_room()?;
                 send_all(socket.as_raw_fd(), &batch[..number])?;
                 left -= number as u64;
                 counter.fetch_add(number as u64, Ordering::Relaxed);
@@ -134,6 +136,23 @@ impl Flood {
         if let Self::Outbound(_) = self {
             set(frame, transport + 2, 1024 + (ports >> 16 & 0x7fff) as u16, &[checksum]);
         }
+    }
+}
+
+/// Waits until the kernel has worked off most of what it was given. More would be lost before anybody sees it, and other
+/// people's packets with it.
+fn wait_for_room() -> io::Result<()> {
+    /// A third of `net.core.netdev_max_backlog`, which is 1000.
+    const MOST: u64 = 300;
+    /// The field of each CPU's line that tells how many packets wait.
+    const WAITING: usize = 11;
+    loop {
+        let stat = fs::read_to_string("/proc/net/softnet_stat")?;
+        let waiting = stat.lines().filter_map(|line| u64::from_str_radix(line.split(' ').nth(WAITING)?, 16).ok());
+        if waiting.max().unwrap_or(0) < MOST {
+            return Ok(());
+        }
+        thread::yield_now();
     }
 }
 

@@ -102,7 +102,18 @@ impl Site {
     #[track_caller]
     #[expect(clippy::new_without_default, reason = "processes are started")]
     pub fn new() -> Self {
-        let lab = Lab::new();
+        Self::with_agent("")
+    }
+
+    /// The same, the agent started with further options.
+    #[track_caller]
+    pub fn with_agent(options: &str) -> Self {
+        Self::in_lab(&Lab::new(), options)
+    }
+
+    /// The same in that lab.
+    #[track_caller]
+    pub fn in_lab(lab: &Lab, options: &str) -> Self {
         let (host, internet) = (lab.host("host"), lab.machine("internet"));
         let uplink = lab.uplink(&host, &internet);
         for (family, prefix) in [(Family::V4, 32), (Family::V6, 128)] {
@@ -110,7 +121,7 @@ impl Site {
         }
         // So that no container asks the resolver of the real machine.
         host.write("/etc/resolv.conf", &format!("nameserver {}\n", Self::far(Family::V4)));
-        Self { agent: host.agent(), host, internet, uplink }
+        Self { agent: host.agent_with(options), host, internet, uplink }
     }
 
     /// The same with these networks, which have both families.

@@ -4,6 +4,7 @@
 //! `spandrel`, since xtask must not depend on a crate that cannot be compiled before the eBPF object is there.
 
 mod containers;
+mod floods;
 mod load;
 mod packets;
 mod peers;
@@ -67,6 +68,8 @@ enum Part {
     Packets,
     /// Packets dropped in a second with the shield and without, and by nftables; and what the shield costs the others
     Shield,
+    /// Millions of frames from random addresses at published ports, and what becomes of those who use them; only if asked for
+    Floods,
 }
 
 /// What was measured; this is what `--json` prints.
@@ -75,6 +78,7 @@ struct Report {
     containers: Vec<containers::Series>,
     packets: Vec<packets::Times>,
     shield: Vec<shield::Samples>,
+    floods: Vec<floods::Figures>,
 }
 
 /// Measures what the options name and prints it.
@@ -106,6 +110,14 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
         report.shield = shield(args, &spandrel)?;
         if !args.json {
             println!("{}", shield::report(&report.shield));
+        }
+    }
+    if args.only == Some(Part::Floods) {
+        let spandrel = spandrel_to_measure(workspace, args)?;
+        say("Measuring", "floods");
+        report.floods = floods(&spandrel)?;
+        if !args.json {
+            println!("{}", floods::report(&report.floods));
         }
     }
     if args.json {
@@ -148,6 +160,17 @@ fn as_root(args: &BenchArgs, spandrel: &Path, part: &str) -> Result<Report> {
         again.arg("--ipv6");
     }
     json_of(again)
+}
+
+/// Plays floods, which takes root like the above.
+fn floods(spandrel: &Path) -> Result<Vec<floods::Figures>> {
+    if geteuid().is_root() {
+        return floods::measure(spandrel);
+    }
+    let this = env::current_exe().context("cannot tell where this program is")?;
+    let mut again = privilege::command(&this, "making network namespaces")?;
+    again.args(["bench", "--only", "floods", "--json", "--spandrel"]).arg(spandrel);
+    Ok(json_of::<Report>(again)?.floods)
 }
 
 /// Runs a program that measures, its messages going where ours go, and reads what it prints.
