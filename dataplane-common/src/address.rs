@@ -212,6 +212,18 @@ impl Address for V6 {
 }
 
 impl V6 {
+    /// An IPv4 address mapped into IPv6 (RFC 4291 §2.5.5.2).
+    #[inline(always)]
+    pub fn mapped(address: V4) -> Self {
+        Self(address.any().0)
+    }
+
+    /// Is it one?
+    #[inline(always)]
+    pub fn is_mapped(self) -> bool {
+        self.any().is_v4()
+    }
+
     /// The link-local address that a Linux interface derives from its MAC address (RFC 4291 appendix A, modified EUI-64).
     #[inline(always)]
     pub const fn link_local_of(mac: [u8; 6]) -> Self {

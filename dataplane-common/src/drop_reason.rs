@@ -58,7 +58,7 @@ drop_reasons! {
     IsolatedNetwork = 25, "The network is isolated: not even the host reaches its containers, nor they the host.";
     Martian = 26, "The destination is an address to which nothing is ever routed, such as 127.0.0.1 or 0.0.0.0.";
     Tagged = 27, "The container sent a frame with a VLAN tag; its network has no VLANs.";
-    OtherFamily = 28, "The published port's container has only an IPv4 address, and the client came by IPv6.";
+    OtherFamily = 28, "Between a client's IPv6 and a container's IPv4: a fragment, an extension header, an ICMP error, or a packet too big or too old.";
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ impl<A: Address> Flow<A> {
     pub const FIXED: u8 = 4;
     /// Flag: the stack forwards the flow's packets, in both directions.
     pub const BY_STACK: u8 = 8;
+    /// Flag: outside IPv6, inside IPv4. The inside addresses are mapped into IPv6 (RFC 4291 §2.5.5.2), in keys as in tuples.
+    pub const CROSSES: u8 = 16;
 
     /// A new entry.
     #[inline(always)]

@@ -255,7 +255,7 @@ pub struct PublishedKey {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Published {
-    /// Address of the container, of the same family as the key.
+    /// Address of the container; IPv4 under a key of IPv6 if it has no IPv6.
     pub container: AnyAddress,
     /// Slot of the container's endpoint.
     pub endpoint: u32,

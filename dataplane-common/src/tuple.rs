@@ -1,6 +1,9 @@
 //! The 5-tuple of a packet and the key under which its flow is found.
 
-use crate::wire::Be16;
+use crate::{
+    address::{Address as _, V4, V6},
+    wire::Be16,
+};
 
 /// Transport protocol numbers (IANA "Assigned Internet Protocol Numbers").
 #[repr(transparent)]
@@ -64,6 +67,19 @@ impl<A: Copy> Tuple<A> {
     #[inline(always)]
     pub fn key(self, protocol: Protocol, zone: Zone) -> FlowKey<A> {
         FlowKey { tuple: self, protocol, reserved: 0, zone }
+    }
+}
+
+impl Tuple<V6> {
+    /// The IPv4 tuple whose addresses are mapped in this one.
+    #[inline(always)]
+    pub fn unmapped(&self) -> Tuple<V4> {
+        Tuple {
+            source: V4::from_any(self.source.any()),
+            destination: V4::from_any(self.destination.any()),
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+        }
     }
 }
 

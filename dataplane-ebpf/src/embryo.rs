@@ -4,11 +4,14 @@
 //! pushes out its own. A client that acknowledges the server's SYN-ACK, or speaks again after an answer, moves into the flow
 //! table. One that never does is served from here for as long as it likes: each of its packets can make its entries anew.
 
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
 use dataplane_common::{
     DropReason, Flow, Protocol, Zone,
     flow::Party,
-    wire::{Be16, Kind, Packet},
+    port::TRIES,
+    wire::{Kind, Packet},
 };
 
 use crate::{
@@ -77,25 +80,18 @@ pub fn promote<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, original: *mut Flow<A
 ///
 /// The reason why there can be no flow.
 #[inline(never)]
-pub fn plant<A: Make>(packet: &Packet<A>) -> Result<*mut Flow<A>, DropReason> {
+pub fn plant<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<*mut Flow<A>, DropReason> {
     let work = work::<A>()?;
     if !rate::take(packet.source, &work.published) {
         return Err(DropReason::FloodingClient);
     }
     make::prepare_published(packet, Zone::OUTSIDE, Party::OUTSIDE, &work.published)?;
+    let Some(config) = config() else { return Err(DropReason::NoPort) };
     work.ask(packet, Zone::OUTSIDE);
-    work.sibling = work.original.sibling(packet.protocol);
-    if is_taken(work) {
-        let Some(config) = config() else { return Err(DropReason::NoPort) };
-        let mut after = work.original.after;
-        // SAFETY: a plain helper call.
-        after.source_port = Be16::new(config.pool.at(unsafe { bpf_get_prandom_u32() }));
-        work.original.after = after;
-        work.sibling = work.original.sibling(packet.protocol);
-        if is_taken(work) {
-            return Err(DropReason::NoPort);
-        }
-    }
+    work.search.begin(packet, config);
+    // SAFETY: the callback has the signature that the helper calls, and `skb` outlives the call.
+    unsafe { bpf_loop(TRIES, find_port::<A> as *mut c_void, (&raw const *skb).cast_mut().cast(), 0) };
+    work.search.result?;
     if A::embryos().insert(&work.sibling, &work.reply, 0).is_err()
         || A::embryos().insert(&work.key, &work.original, 0).is_err()
     {
@@ -107,9 +103,22 @@ pub fn plant<A: Make>(packet: &Packet<A>) -> Result<*mut Flow<A>, DropReason> {
     A::embryos().get_ptr_mut(&work.key).ok_or(DropReason::FlowTableFull)
 }
 
+/// Tries one port; returns 1 when the search is over.
+unsafe extern "C" fn find_port<A: Make>(attempt: u32, skb: *mut Skb<'_>) -> i64 {
+    // SAFETY: `plant` passes this, and it outlives the loop.
+    let skb = unsafe { &*skb };
+    let Ok(work) = work::<A>() else { return 1 };
+    work.try_port(attempt);
+    if is_taken(work) || work.is_anothers(skb) {
+        return 0;
+    }
+    work.search.result = Ok(());
+    1
+}
+
 /// Does the container's answer to this flow belong to another one: is the client known there by another address of the host?
 #[inline(always)]
-fn is_taken<A: Make>(work: &Work<A>) -> bool {
+pub fn is_taken<A: Make>(work: &Work<A>) -> bool {
     let ours = work.reply.after;
     let other = |flow: &Flow<A>| {
         let after = flow.after;

@@ -13,6 +13,7 @@ use dataplane_common::{
 
 use crate::{
     atomic,
+    crossing,
     drops::NEXT,
     fragment,
     make::{Make, work},
@@ -132,9 +133,13 @@ pub fn follow<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, i
     if way == Way::Untouched {
         return Ok(NEXT);
     }
-    rewrite::translate(skb, packet)?;
     // SAFETY: as in `find`.
     let flow = unsafe { &*entry };
+    if crosses(flow) {
+        crossing::translate(skb, packet, flow.is_original())?;
+    } else {
+        rewrite::translate(skb, packet)?;
+    }
     match way {
         Way::Untouched => Ok(NEXT),
         Way::Stack => {
@@ -150,6 +155,12 @@ pub fn follow<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, i
             Ok(unsafe { bpf_redirect_peer(flow.ifindex, 0) } as i32)
         }
     }
+}
+
+/// Does the flow lead from IPv6 to IPv4?
+#[inline(always)]
+fn crosses<A: Make>(flow: &Flow<A>) -> bool {
+    A::IS_V6 && flow.flags & Flow::<A>::CROSSES != 0
 }
 
 /// Where a packet with a flow goes.
@@ -186,6 +197,7 @@ fn find_out<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, inp
         if !current {
             match find_way(skb, packet, flow, input)? {
                 Search::Found => {}
+                Search::ForStack if crosses(flow) => return Err(DropReason::OtherFamily),
                 Search::ForStack => return Ok(Way::Untouched),
                 Search::Moved => {
                     retire(flow, packet.protocol, true);
@@ -202,6 +214,10 @@ fn find_out<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, inp
     // The kernel's stack says what is wrong with a packet whose time to live ends here or that is too big for the way, and
     // does what IP options ask for.
     let odd = by_stack || packet.ttl <= 1 || packet.options || packet.wire_length(skb.gso_size()) > u32::from(flow.mtu);
+    // It would see the packet of a family that is not the sender's, from an address of its own.
+    if crosses(flow) && (odd || !crossing::suits(packet)) {
+        return Err(DropReason::OtherFamily);
+    }
     if odd && target == 0 {
         return Ok(Way::Untouched);
     }

@@ -23,7 +23,7 @@ use dataplane_common::{
 };
 
 use crate::{
-    checksum,
+    checksum, crossing,
     drops::{Dropped, NEXT, Outcome, finish},
     embryo, flow, fragment,
     make::{self, Make},
@@ -44,7 +44,8 @@ pub struct Sender {
     slot: u32,
     /// Its endpoint.
     pub endpoint: &'static Endpoint,
-    network: &'static Network,
+    /// Its network.
+    pub network: &'static Network,
 }
 
 #[inline(always)]
@@ -58,7 +59,11 @@ fn run(skb: &Skb<'_>) -> Outcome {
     let verdict = match header.ethertype.get() {
         // No bridge of ours has VLANs, and a redirect would carry the tag into those of the uplink.
         _ if skb.is_tagged() => Err(DropReason::Tagged),
-        ethernet::IPV4 => ip::<V4>(skb, &sender, header.is_group()),
+        ethernet::IPV4 => match ip::<V4>(skb, &sender, header.is_group()) {
+            // Here, since their stacks would add up.
+            Ok(crossing::ANSWER) => crossing::answer(skb, &sender),
+            verdict => verdict,
+        },
         ethernet::IPV6 => ip::<V6>(skb, &sender, header.is_group()),
         ethernet::ARP => neighbor::arp(skb, &sender, header.is_group()),
         // Isolated bridge ports let it get as far as the host, which ignores what it does not know.
@@ -143,6 +148,9 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
         }
         if near {
             return to_neighbor(sender, packet, skb);
+        }
+        if publishes && !A::IS_V6 && destination == gateway && crossing::is_answer(sender.endpoint.network) {
+            return Ok(crossing::ANSWER);
         }
         if !group && !is_for_host(skb, sender) {
             return to_bridge(skb, sender);

@@ -68,7 +68,7 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
                 Judgement::Open if !checksum::is_right(skb, packet) => {
                     return Err(at_port::<A>(DropReason::BadChecksum));
                 }
-                Judgement::Open => embryo::plant(packet).map_err(at_port::<A>)?,
+                Judgement::Open => embryo::plant(skb, packet).map_err(at_port::<A>)?,
                 Judgement::Stray if make::host_converses(skb, packet) => return Ok(NEXT),
                 Judgement::Stray => return Err(at_port::<A>(DropReason::NoFlow)),
                 Judgement::ForStack => return Ok(NEXT),

@@ -13,6 +13,7 @@ mod admit;
 mod atomic;
 mod checksum;
 mod collect;
+mod crossing;
 mod drops;
 mod embryo;
 mod flow;

@@ -11,15 +11,16 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use dataplane_common::{
-    DropReason, Flow, FlowKey, Protocol, Tuple, V4, V6, Zone,
+    Address as _, DropReason, Flow, FlowKey, Protocol, Tuple, V4, V6, Zone,
     decision::World,
     flow::Party,
-    layout::{Endpoint, Network, Published},
+    layout::{Config, Endpoint, Network, Published},
     port::{self, Pool, TRIES},
     wire::{Be16, Kind, Packet},
 };
 
 use crate::{
+    embryo,
     flow::{add_to_count, endpoint, network, now, port_generation},
     maps::{self, FLOW_COUNTS, Maps, PORT_COUNTS, config},
     rewrite::Rewrite,
@@ -29,6 +30,9 @@ use crate::{
 
 /// `-EEXIST`, as map updates return it.
 const EEXIST: i32 = -17;
+
+/// By how much a packet shrinks on its way from IPv6 to IPv4.
+const SHRINKS: u32 = (V6::HEADER_LEN - V4::HEADER_LEN) as u32;
 
 /// Where keys and entries are put together: on the stack they would not fit.
 #[repr(C)]
@@ -43,7 +47,8 @@ pub struct Work<A> {
     pub reply: Flow<A>,
     /// The published port to which the packet goes.
     pub published: Published,
-    search: PortSearch,
+    /// How its port is found.
+    pub search: PortSearch,
 }
 
 impl<A: Copy> Work<A> {
@@ -62,6 +67,26 @@ impl<A: Copy> Work<A> {
     }
 }
 
+impl<A: Make> Work<A> {
+    /// Puts a port into the flow that is being made, the one to try now, and the reply's key with it in place.
+    #[inline(always)]
+    pub fn try_port(&mut self, attempt: u32) {
+        let search = &self.search;
+        if attempt > 0 || search.ports == Ports::Choose {
+            let mut after = self.original.after;
+            after.source_port = Be16::new(search.pool.candidate(attempt, search.inside, search.hash, search.random));
+            self.original.after = after;
+        }
+        self.sibling = self.original.sibling(search.protocol);
+    }
+
+    /// Is that port, if it was chosen, published or in use by a socket of the host?
+    #[inline(always)]
+    pub fn is_anothers(&self, skb: &Skb<'_>) -> bool {
+        self.search.ports == Ports::Choose && is_taken::<A>(skb, self.search.protocol, &self.sibling.tuple)
+    }
+}
+
 /// Which port, or identifier, the sender has after translation.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,14 +102,30 @@ pub enum Ports {
 
 /// How a free key for the reply is looked for, and what came of it.
 #[repr(C)]
-struct PortSearch {
+pub struct PortSearch {
     ports: Ports,
     protocol: Protocol,
     inside: u16,
     pool: Pool,
     hash: u32,
     random: u32,
-    result: Result<(), DropReason>,
+    /// What came of it.
+    pub result: Result<(), DropReason>,
+}
+
+impl PortSearch {
+    /// Nothing has been tried yet for this packet.
+    #[inline(always)]
+    pub fn begin<A: Make>(&mut self, packet: &Packet<A>, config: &Config) {
+        let query = packet.kind == Kind::EchoRequest;
+        self.protocol = packet.protocol;
+        self.inside = packet.tuple.source_port.get();
+        self.pool = if query { Pool::IDENTIFIERS } else { config.pool };
+        self.hash = port::hash(config.secret, packet.protocol, packet.tuple.source, self.inside);
+        // SAFETY: a plain helper call.
+        self.random = unsafe { bpf_get_prandom_u32() };
+        self.result = Err(DropReason::NoPort);
+    }
 }
 
 /// Each CPU's [`Work`] for IPv4. TC programs are not interrupted by others on their CPU.
@@ -168,32 +209,38 @@ pub fn prepare_published<A: Make>(
     if published.flags & Published::RESTRICTED != 0 && !maps::is_allowed(published.slot, packet.source.any()) {
         return Err(DropReason::NotAllowed);
     }
-    if A::IS_V6 == published.container.is_v4() {
-        return Err(DropReason::OtherFamily);
-    }
+    let crosses = A::IS_V6 && published.container.is_v4();
     let slot = published.endpoint;
     let Some(endpoint) = endpoint(slot) else { return Err(DropReason::NoFlow) };
     let Some(network) = network(endpoint.network) else { return Err(DropReason::NoFlow) };
     let mut after = packet.tuple;
     after.destination = A::from_any(published.container);
     after.destination_port = published.port;
-    if after.destination == packet.source {
+    if crosses {
+        if network.v4_gateway == V4::UNSPECIFIED {
+            return Err(DropReason::OtherFamily);
+        }
+        after.source = A::from_any(network.v4_gateway.any());
+    } else if after.destination == packet.source {
         // A container that calls itself would see its own address as the source of what it receives, and answer to itself.
         after.source = A::gateway(network);
     }
     // A container pays for its own flows; who is outside may be anybody.
     let account = if client.endpoint == 0 { (slot, endpoint.generation) } else { (client.endpoint, client.generation) };
-    let server =
-        Party { endpoint: slot, generation: endpoint.generation, mtu: network.mtu.min(u16::MAX as u32) as u16 };
+    // A packet's length is judged as it comes, and shrinks when it crosses.
+    let (flags, shrinks) = if crosses { (Flow::<A>::CROSSES, SHRINKS) } else { (0, 0) };
+    let mtu = network.mtu.saturating_add(shrinks).min(u16::MAX as u32) as u16;
+    let server = Party { endpoint: slot, generation: endpoint.generation, mtu };
     let work = work::<A>()?;
     let now = now();
-    work.original = Flow::new(after, endpoint.network, account, server, now, Flow::<A>::ORIGINAL);
+    work.original = Flow::new(after, endpoint.network, account, server, now, Flow::<A>::ORIGINAL | flags);
     // The answers are no later container's that has got the address.
-    work.reply = Flow::new(packet.tuple.reversed(), zone, (slot, endpoint.generation), client, now, 0);
+    work.reply = Flow::new(packet.tuple.reversed(), zone, (slot, endpoint.generation), client, now, flags);
     let (port, generation) = (published.slot, port_generation(published.slot));
     (work.original.port, work.original.port_generation) = (port, generation);
     (work.reply.port, work.reply.port_generation) = (port, generation);
-    work.search.ports = Ports::Prefer;
+    // Behind the gateway's address all clients would share one port, and the host's own connections leave from there.
+    work.search.ports = if crosses { Ports::Choose } else { Ports::Prefer };
     Ok(())
 }
 
@@ -213,16 +260,8 @@ pub fn insert<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
     if FLOW_COUNTS.get(slot).is_none_or(|&count| count >= u64::from(owner.quota)) {
         return Err(DropReason::FlowQuota);
     }
-    let search = &mut work.search;
-    let query = packet.kind == Kind::EchoRequest;
-    search.protocol = packet.protocol;
-    search.inside = packet.tuple.source_port.get();
-    search.pool = if query { Pool::IDENTIFIERS } else { config.pool };
-    search.hash = port::hash(config.secret, packet.protocol, packet.tuple.source, search.inside);
-    // SAFETY: a plain helper call.
-    search.random = unsafe { bpf_get_prandom_u32() };
-    search.result = Err(DropReason::NoPort);
-    let tries = if search.ports == Ports::Keep { 1 } else { TRIES };
+    work.search.begin(packet, config);
+    let tries = if work.search.ports == Ports::Keep { 1 } else { TRIES };
     // A loop of the language would be walked through by the verifier, once for every try and every way through it.
     // SAFETY: the callback has the signature that the helper calls, and `skb` outlives the call.
     unsafe { bpf_loop(tries, claim::<A> as *mut c_void, (&raw const *skb).cast_mut().cast(), 0) };
@@ -260,18 +299,13 @@ unsafe extern "C" fn claim<A: Make>(attempt: u32, skb: *mut Skb<'_>) -> i64 {
     // SAFETY: `insert` passes this, and it outlives the loop.
     let skb = unsafe { &*skb };
     let Ok(work) = work::<A>() else { return 1 };
-    let search = &mut work.search;
-    let choose = search.ports == Ports::Choose;
-    if choose || attempt > 0 {
-        let mut after = work.original.after;
-        after.source_port = Be16::new(search.pool.candidate(attempt, search.inside, search.hash, search.random));
-        work.original.after = after;
-    }
-    work.sibling = work.original.sibling(search.protocol);
-    if choose && is_taken::<A>(skb, search.protocol, &work.sibling.tuple) {
+    work.try_port(attempt);
+    // Flows that cross choose from one pool, whether they are proven or not.
+    let crosses = A::IS_V6 && work.original.flags & Flow::<A>::CROSSES != 0;
+    if work.is_anothers(skb) || (crosses && embryo::is_taken(work)) {
         return 0;
     }
-    search.result = match A::flows().insert(&work.sibling, &work.reply, u64::from(BPF_NOEXIST)) {
+    work.search.result = match A::flows().insert(&work.sibling, &work.reply, u64::from(BPF_NOEXIST)) {
         Ok(()) => Ok(()),
         Err(EEXIST) => return 0,
         Err(_) => Err(DropReason::FlowTableFull),
@@ -329,6 +363,10 @@ impl Make for V6 {
 
     #[inline(always)]
     fn host_socket(skb: &Skb<'_>, protocol: Protocol, reply: &Tuple<Self>, who: Who) -> bool {
+        // The kernel keeps sockets that talk to IPv4 addresses among those of IPv4.
+        if reply.source.is_mapped() {
+            return V4::host_socket(skb, protocol, &reply.unmapped(), who);
+        }
         let Some(tuple) = maps::socket_question() else { return true };
         tuple.__bindgen_anon_1.ipv6.saddr = reply.source.0;
         tuple.__bindgen_anon_1.ipv6.daddr = reply.destination.0;

@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use dataplane_common::{
-    Address, DropReason, Flow, Tuple, V4, V6,
+    DropReason, Flow, Tuple, V4, V6,
     checksum::Difference,
     crc32c,
     wire::{
@@ -35,18 +35,20 @@ const PACKET_HOST: u32 = 0;
 pub struct Draft<A: IpHeader> {
     /// Puts the IP header at a multiple of four bytes.
     padding: [u8; 2],
-    ethernet: Ethernet,
-    ip: A::Header,
+    /// The Ethernet header.
+    pub ethernet: Ethernet,
+    /// The IP header.
+    pub ip: A::Header,
     /// The IP header inside an ICMP error.
     quoted: A::Header,
     /// The tuple after translation.
-    after: Tuple<A>,
+    pub after: Tuple<A>,
     /// What the change of the quoted packet does to the checksum of the error that quotes it.
     quoted_difference: u32,
     /// New destination MAC address.
-    destination: [u8; 6],
+    pub destination: [u8; 6],
     /// New source MAC address.
-    source: [u8; 6],
+    pub source: [u8; 6],
     /// Are there new MAC addresses?
     new_macs: bool,
     /// By how much the time to live goes down.
@@ -85,7 +87,7 @@ impl Rewrite for V6 {
 
 /// This CPU's [`Draft`].
 #[inline(always)]
-fn draft<A: Rewrite>() -> Result<&'static mut Draft<A>, DropReason> {
+pub fn draft<A: Rewrite>() -> Result<&'static mut Draft<A>, DropReason> {
     // SAFETY: the memory is this CPU's own, TC programs on one CPU run one after the other, and none of the functions here keeps
     // the reference while another one has it.
     A::draft().map(|draft| unsafe { &mut *draft }).ok_or(DropReason::RewriteFailed)
@@ -156,7 +158,8 @@ fn headers<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
     // Who tells of an error need not be who the flow goes to.
     let source = if packet.source == packet.tuple.source { draft.after.source } else { packet.source };
     let translation = A::translate(&mut draft.ip, source, draft.after.destination, draft.hops);
-    transport(skb, packet, draft, translation.addresses.sum())?;
+    let flags = if A::IS_V6 { maps::ipv6_checksum_flag() } else { 0 };
+    transport(skb, packet, draft, translation.addresses.sum(), flags)?;
     if A::IS_V6 {
         let mut uncovered = translation.uncovered;
         if packet.unsummed || matches!(packet.kind, Kind::Other | Kind::Sctp | Kind::Fragment) {
@@ -167,13 +170,15 @@ fn headers<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
     store(skb, 0, &draft.ethernet, (ethernet::LEN + A::HEADER_LEN) as u32)
 }
 
-/// Changes ports or identifier, and what sums them up with the addresses, whose change is `addresses`.
+/// Changes ports or identifier, and what sums them up with the addresses, whose change is `addresses`; `flags` for the helper that
+/// updates the checksum.
 #[inline(always)]
-fn transport<A: Rewrite>(
+pub fn transport<A: Rewrite>(
     skb: &Skb<'_>,
     packet: &Packet<A>,
     draft: &Draft<A>,
     addresses: u32,
+    flags: u64,
 ) -> Result<(), DropReason> {
     let at = usize::from(packet.transport);
     // Where the checksum and the ports (or the identifier) lie behind the IP header, and how many bytes the latter are.
@@ -193,8 +198,12 @@ fn transport<A: Rewrite>(
         let is_icmp = matches!(packet.kind, Kind::EchoRequest | Kind::EchoReply | Kind::IcmpError);
         let pseudo = if is_icmp && !A::IS_V6 { 0 } else { addresses };
         // A computed UDP checksum of zero is written as ones, and zero itself means none (RFC 768).
-        let flags = if packet.kind == Kind::Udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
-        update_checksum::<A>(skb, at + checksum, pseudo, difference, flags)?;
+        let zero = if packet.kind == Kind::Udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        // With a partial checksum the field holds the pseudo-header's sum: only addresses may touch it.
+        skb.0
+            .l4_csum_replace(at + checksum, 0, pseudo.into(), zero | flags | u64::from(BPF_F_PSEUDO_HDR))
+            .and_then(|()| skb.0.l4_csum_replace(at + checksum, 0, difference.into(), zero))
+            .map_err(|_| DropReason::RewriteFailed)?;
     }
     if len == 0 {
         return Ok(());
@@ -315,23 +324,6 @@ fn store<T>(skb: &Skb<'_>, at: usize, value: &T, len: u32) -> Result<(), DropRea
     // SAFETY: no caller asks for more bytes than the value has.
     let written = unsafe { bpf_skb_store_bytes(skb.as_ptr(), at as u32, (&raw const *value).cast(), len, 0) };
     if written == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
-}
-
-/// Updates a transport checksum for changed addresses (pseudo-header) and changed ports, given as differences.
-#[inline(always)]
-fn update_checksum<A: Address>(
-    skb: &Skb<'_>,
-    at: usize,
-    addresses: u32,
-    ports: u32,
-    flags: u64,
-) -> Result<(), DropReason> {
-    // With a partial checksum the field holds the pseudo-header's sum: only addresses may touch it.
-    let family = if A::IS_V6 { maps::ipv6_checksum_flag() } else { 0 };
-    skb.0
-        .l4_csum_replace(at, 0, addresses.into(), flags | u64::from(BPF_F_PSEUDO_HDR) | family)
-        .and_then(|()| skb.0.l4_csum_replace(at, 0, ports.into(), flags))
-        .map_err(|_| DropReason::RewriteFailed)
 }
 
 /// Marks the packet as being for this host, as a container's interface expects of what it receives; a frame for the gateway

@@ -225,3 +225,24 @@ fn one_socket_outside_may_ask_by_several_addresses() {
         }
     }
 }
+
+/// Row 10: a port of a container that has no IPv6 is reached by IPv6 as well, over TCP and UDP: from outside, from the host by its own
+/// address and by `::1`, and from a container of another network. The container sees somebody on its own network.
+#[test]
+fn a_container_without_ipv6_is_reached_by_ipv6() {
+    let site = Site::with_networks(["blue"]);
+    site.host.create_network("old");
+    let web = site.host.run_container(&format!("--name web --network old {PUBLISH}"));
+    let client = site.host.run_container("--name client --network blue");
+    let services = web.serve(V4.any());
+    let gateway = site.host.gateway("old", V4);
+    services.assert_reached_at(&site.internet, site.public(V4), PUBLISHED, site.uplink.outside(V4));
+    for (from, address) in [
+        (&*site.internet, site.public(V6)),
+        (&site.host, site.public(V6)),
+        (&site.host, V6.loopback()),
+        (&client, site.public(V6)),
+    ] {
+        services.assert_reached_at(from, address, PUBLISHED, gateway);
+    }
+}

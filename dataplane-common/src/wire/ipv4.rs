@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791).
 
-use super::{Be16, Header};
+use super::{Be16, Header, Load};
 use crate::{address::V4, checksum};
 
 /// Byte offset of the protocol.
@@ -43,6 +43,28 @@ unsafe impl Header for Ipv4 {}
 const _: () = assert!(size_of::<Ipv4>() == 20);
 
 impl Ipv4 {
+    /// The flag that forbids fragmenting.
+    const DONT_FRAGMENT: u16 = 0x4000;
+
+    /// A header without options for a whole packet. It may not be fragmented, so it needs no identification (RFC 6864 §4.1).
+    #[inline(always)]
+    pub fn new(load: Load, source: V4, destination: V4) -> Self {
+        let mut header = Self {
+            version_ihl: 0x45,
+            dscp_ecn: load.class,
+            total_length: Be16::new(load.length.wrapping_add(size_of::<Self>() as u16)),
+            identification: Be16::new(0),
+            fragment: Be16::new(Self::DONT_FRAGMENT),
+            ttl: load.hops,
+            protocol: load.protocol,
+            checksum: Be16::new(0),
+            source,
+            destination,
+        };
+        header.checksum = Be16::from_raw(!header.sum());
+        header
+    }
+
     /// The ones' complement sum of the header, checksum included: all ones if that is right (RFC 1071).
     #[inline(always)]
     pub fn sum(&self) -> u16 {

@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200).
 
-use super::{Be16, Header};
+use super::{Be16, Header, Load};
 use crate::address::V6;
 
 /// Next header: hop-by-hop options.
@@ -74,3 +74,24 @@ unsafe impl Header for V6 {}
 unsafe impl Header for Ipv6 {}
 
 const _: () = assert!(size_of::<Ipv6>() == 40);
+
+impl Ipv6 {
+    /// A header without flow label.
+    #[inline(always)]
+    pub fn new(load: Load, source: V6, destination: V6) -> Self {
+        Self {
+            version_class_flow: [0x60 | load.class >> 4, load.class << 4, 0, 0],
+            payload_length: Be16::new(load.length),
+            next_header: load.protocol,
+            hop_limit: load.hops,
+            source,
+            destination,
+        }
+    }
+
+    /// The traffic class, which lies across two bytes.
+    #[inline(always)]
+    pub fn class(version_class_flow: [u8; 2]) -> u8 {
+        version_class_flow[0] << 4 | version_class_flow[1] >> 4
+    }
+}

@@ -9,6 +9,7 @@ pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+mod mapped;
 mod packet;
 pub mod transport;
 
@@ -58,6 +59,19 @@ impl Be32 {
     }
 }
 
+/// What an IP header of either family says of what it carries (RFC 7915 §4.1 and §5.1).
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// IPv4's type of service, IPv6's traffic class.
+    pub class: u8,
+    /// Bytes behind the IP header.
+    pub length: u16,
+    /// The transport protocol.
+    pub protocol: u8,
+    /// Time to live or hop limit.
+    pub hops: u8,
+}
+
 /// A fixed-size header.
 ///
 /// # Safety
@@ -67,6 +81,9 @@ pub unsafe trait Header: Copy {}
 
 // SAFETY: a byte: any bits are valid.
 unsafe impl Header for u8 {}
+
+// SAFETY: two bytes: no padding, any bits are valid.
+unsafe impl Header for [u8; 2] {}
 
 /// An Ethernet frame whose bytes can be read at checked positions.
 pub trait Frame {

@@ -5,6 +5,7 @@
 
 mod attaching;
 mod containers;
+mod crossing;
 mod flows;
 mod fragments;
 mod modes;

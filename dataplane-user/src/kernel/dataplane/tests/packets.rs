@@ -103,7 +103,8 @@ pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
 pub(super) const ACK: u8 = 0x10;
 
-const TEXT: &[u8] = b"spandrel carries the deck";
+/// What every packet carries.
+pub(super) const TEXT: &[u8] = b"spandrel carries the deck";
 
 impl Packet {
     /// From a container to its gateway's MAC address.
