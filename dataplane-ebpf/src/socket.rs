@@ -32,28 +32,31 @@ const REFUSE: i32 = 0;
 /// `EADDRINUSE` of `asm-generic/errno.h`.
 const EADDRINUSE: i32 = 98;
 
+/// `ENETUNREACH` of `asm-generic/errno.h`.
+const ENETUNREACH: i32 = 101;
+
 /// `connect(2)` of an IPv4 socket.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
-    to_container::<V4>(&ctx)
+    to_container::<V4>(&ctx, Call::Connect)
 }
 
 /// `connect(2)` of an IPv6 socket.
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    to_container::<V6>(&ctx)
+    to_container::<V6>(&ctx, Call::Connect)
 }
 
 /// `sendto(2)` and `sendmsg(2)` of an unconnected IPv4 UDP socket.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    to_container::<V4>(&ctx)
+    to_container::<V4>(&ctx, Call::Send)
 }
 
 /// `sendto(2)` and `sendmsg(2)` of an unconnected IPv6 UDP socket.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    to_container::<V6>(&ctx)
+    to_container::<V6>(&ctx, Call::Send)
 }
 
 /// `recvfrom(2)` and `recvmsg(2)` of an IPv4 UDP socket.
@@ -141,9 +144,18 @@ impl SocketAddress for V6 {
     }
 }
 
+/// How a socket names whom to talk to.
+#[derive(PartialEq, Eq)]
+enum Call {
+    /// Once and for all.
+    Connect,
+    /// With each datagram.
+    Send,
+}
+
 /// A call that names whom to talk to: if that is a published port, the container takes its place.
 #[inline(always)]
-fn to_container<A: SocketAddress>(ctx: &SockAddrContext) -> i32 {
+fn to_container<A: SocketAddress>(ctx: &SockAddrContext, call: Call) -> i32 {
     let address = ctx.sock_addr;
     if !is_of_host(ctx) {
         return PROCEED;
@@ -162,6 +174,12 @@ fn to_container<A: SocketAddress>(ctx: &SockAddrContext) -> i32 {
         decision::published(&Maps, V6::from_any(asked), port, protocol)
     };
     let Some(published) = published else { return PROCEED };
+    // A connected socket of IPv6 can talk to an IPv4 address, but the kernel does not let a datagram's address change so.
+    if call == Call::Send && published.container.is_v4() && !asked.is_v4() {
+        // SAFETY: a plain helper call.
+        unsafe { bpf_set_retval(-ENETUNREACH) };
+        return REFUSE;
+    }
     let key = peer_key(ctx, published.container, published.port);
     // When it cannot be remembered, the process is told the truth; it reaches the container all the same.
     let _ = SOCKET_PEERS.insert(&key, &SocketPeer { address: asked, port, reserved: 0 }, 0);

@@ -226,8 +226,8 @@ fn one_socket_outside_may_ask_by_several_addresses() {
     }
 }
 
-/// Row 10: a port of a container that has no IPv6 is reached by IPv6 as well, over TCP and UDP: from outside, from the host by its own
-/// address and by `::1`, and from a container of another network. The container sees somebody on its own network.
+/// Row 10: a port of a container that has no IPv6 is reached by IPv6 as well, over TCP and UDP: from outside and from a container of
+/// another network. The container sees somebody on its own network.
 #[test]
 fn a_container_without_ipv6_is_reached_by_ipv6() {
     let site = Site::with_networks(["blue"]);
@@ -237,12 +237,54 @@ fn a_container_without_ipv6_is_reached_by_ipv6() {
     let services = web.serve(V4.any());
     let gateway = site.host.gateway("old", V4);
     services.assert_reached_at(&site.internet, site.public(V4), PUBLISHED, site.uplink.outside(V4));
-    for (from, address) in [
-        (&*site.internet, site.public(V6)),
-        (&site.host, site.public(V6)),
-        (&site.host, V6.loopback()),
-        (&client, site.public(V6)),
-    ] {
-        services.assert_reached_at(from, address, PUBLISHED, gateway);
+    for from in [&*site.internet, &client] {
+        services.assert_reached_at(from, site.public(V6), PUBLISHED, gateway);
+        let refused = from.tcp_connect(site.public(V6), TCP_PORT).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "only the published port is open");
+    }
+    // Many clients behind one address and one port of their own are told apart.
+    let links = [&*site.internet, &client].map(|from| from.tcp_connect_from(20_000, site.public(V6), PUBLISHED.0));
+    let [outside, inside] = links.map(|link| link.expect("a connection"));
+    assert_ne!(outside.seen_as, inside.seen_as);
+    // The container has gone, and with it all that led there.
+    web.remove();
+    let refused = site.internet.tcp_connect(site.public(V6), PUBLISHED.0).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+/// Row 10, from the host itself: by its own address and by `::1`. A datagram needs a connected socket.
+#[test]
+fn the_host_reaches_a_container_without_ipv6_by_ipv6() {
+    let site = Site::new();
+    site.host.create_network("old");
+    let web = site.host.run_container(&format!("--name web --network old {PUBLISH}"));
+    let _services = web.serve(V4.any());
+    for address in [site.public(V6), V6.loopback()] {
+        let mut link = site.host.tcp_connect(address, PUBLISHED.0).unwrap_or_else(|error| panic!("{address}: {error}"));
+        assert_eq!(link.seen_as.ip(), site.host.gateway("old", V4));
+        link.echo("hello").unwrap();
+        let asked = SocketAddr::new(address, PUBLISHED.1);
+        let socket = site.host.udp_bind(V6.any(), 0).unwrap();
+        let refused = socket.send_to(b"not connected", asked).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NetworkUnreachable, "{address}: it is told at once");
+        site.host.run(|| socket.connect(asked)).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), asked);
+        socket.send(b"connected").unwrap();
+        let (_, from) = socket.recv_from(&mut [0; 128]).expect("an answer");
+        assert_eq!(from, asked);
+    }
+}
+
+/// Row 10: large transfers both ways, in batches of segments (GSO), fit through the uplink, also if it is smaller than the client's.
+#[test]
+fn transfers_cross_between_the_families() {
+    for mtu in [1500, 1300] {
+        let way = Way::new();
+        way.narrow(0, mtu);
+        way.host.create_network("old");
+        let web = way.host.run_container("--name web --network old -p 9000:80");
+        let transfer = Transfer::start(&way.server, (way.cables[0].host(V6), 9000), &web, 80);
+        transfer.assert_moves();
+        assert!(transfer.finish().iter().all(|bytes| *bytes > 0), "MTU {mtu}");
     }
 }
