@@ -210,6 +210,9 @@ pub fn prepare_published<A: Make>(
         return Err(DropReason::NotAllowed);
     }
     let crosses = A::IS_V6 && published.container.is_v4();
+    if !A::IS_V6 && !published.container.is_v4() {
+        return Err(DropReason::OtherFamily);
+    }
     let slot = published.endpoint;
     let Some(endpoint) = endpoint(slot) else { return Err(DropReason::NoFlow) };
     let Some(network) = network(endpoint.network) else { return Err(DropReason::NoFlow) };

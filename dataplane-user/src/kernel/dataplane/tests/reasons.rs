@@ -150,7 +150,8 @@ fn scene(reason: DropReason) -> Option<Scene> {
         DropReason::OtherFamily => |bench, family| {
             let other = if family == Family::V4 { Family::V6 } else { Family::V4 };
             publish(bench, family, |port| port.entries[0].container = other.a());
-            shot(&bench.arrives(&at_port(family, SYN).frame()));
+            // What crosses from IPv6 is at its end here.
+            shot(&bench.arrives(&at_port(family, SYN).ttl(1).frame()));
         },
     })
 }
