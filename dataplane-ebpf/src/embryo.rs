@@ -4,7 +4,7 @@
 //! pushes out its own. A client that acknowledges the server's SYN-ACK, or speaks again after an answer, moves into the flow
 //! table. One that never does is served from here for as long as it likes: each of its packets can make its entries anew.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::copy_nonoverlapping};
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use dataplane_common::{
@@ -61,11 +61,13 @@ fn is_proof<A: Make>(packet: &Packet<A>, reply: &Flow<A>) -> bool {
 #[inline(never)]
 pub fn promote<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, original: *mut Flow<A>) -> Result<(), DropReason> {
     let work = work::<A>()?;
-    // SAFETY: as in `find`.
-    work.original = unsafe { *original };
+    // Copied in place: through the stack, two entries are too much for what is called from here.
+    // SAFETY: as in `find`; both are entries, and not the same.
+    unsafe { copy_nonoverlapping(original, &raw mut work.original, 1) };
     // SAFETY: as in `find`. `is_proven` has left the key there.
     let Some(reply) = (unsafe { A::embryos().get(&work.sibling) }) else { return Err(DropReason::NoFlow) };
-    work.reply = *reply;
+    // SAFETY: as above.
+    unsafe { copy_nonoverlapping(reply, &raw mut work.reply, 1) };
     work.set_ports(Ports::Keep);
     make::insert(skb, packet)?;
     let _ = A::embryos().remove(&work.key);

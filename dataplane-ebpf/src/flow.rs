@@ -12,8 +12,7 @@ use dataplane_common::{
 };
 
 use crate::{
-    atomic,
-    crossing,
+    atomic, crossing,
     drops::NEXT,
     fragment,
     make::{Make, work},

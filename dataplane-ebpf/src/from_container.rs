@@ -130,10 +130,12 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
         return to_neighbor(sender, packet, skb);
     }
     let zone = sender.endpoint.network;
-    if fragment::is_unknown(packet, zone)
-        && let Some(end) = early(skb, sender, packet, near)
-    {
-        return end;
+    if fragment::is_unknown(packet, zone) {
+        let lone = lone(skb, sender, packet, near);
+        if let Some(end) = shelf::wait(skb, sender.slot, lone) {
+            return end;
+        }
+        fragment::recall(packet, zone);
     }
     let hearsay = packet.is_hearsay();
     // Once for a hit; a miss makes the flow and looks again.
@@ -166,16 +168,11 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     Err(DropReason::FlowTableFull)
 }
 
-/// A fragment that has come before its packet's first one; `None` when that has come in this moment. A function of its own for
-/// its stack.
+/// What happens by the rules to a fragment of whose packet nothing is known. A function of its own for its stack, which [`shelf`]
+/// must not add to.
 #[inline(never)]
-fn early<A: Make>(
-    skb: &Skb<'_>,
-    sender: &Sender,
-    packet: &mut Packet<A>,
-    near: bool,
-) -> Option<Result<i32, DropReason>> {
-    let lone = if near {
+fn lone<A: Make>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>, near: bool) -> Result<i32, DropReason> {
+    if near {
         to_neighbor(sender, packet, skb)
     } else if !is_for_host(skb, sender) {
         to_bridge(skb, sender)
@@ -184,12 +181,7 @@ fn early<A: Make>(
             Verdict::Drop(reason) => Err(reason),
             _ => Ok(NEXT),
         }
-    };
-    let end = shelf::wait(skb, sender.slot, lone);
-    if end.is_none() {
-        fragment::recall(packet, sender.endpoint.network);
     }
-    end
 }
 
 /// What a copy for every neighbour needs.
