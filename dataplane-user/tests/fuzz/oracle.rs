@@ -204,7 +204,8 @@ impl Oracle {
             return Ok(Arrived::AtStack);
         }
         if network.internal && !near && !is_group(destination) {
-            let gateway = destination == network.gateway(v6) && !network.isolated;
+            // From an isolated one not even there, but that is for the bridge's hook to see.
+            let gateway = destination == network.gateway(v6);
             demand(gateway, "from an internal network the host is reached at the gateway's address only")?;
         }
         // Whether it crosses networks is for the bridge's hook to see, which is next.
