@@ -76,7 +76,7 @@ pub fn answer(skb: &Skb<'_>, sender: &Sender) -> Result<i32, DropReason> {
     // SAFETY: as above; nobody changes it now.
     let packet = unsafe { &*packet };
     let Some(entry) = find(packet, sender.endpoint.network) else { return Err(DropReason::NoFlow) };
-    flow::follow(skb, packet, entry, sender.network.bridge)
+    flow::follow_back(skb, packet, entry, sender.network.bridge)
 }
 
 #[inline(always)]
@@ -84,19 +84,13 @@ fn find(packet: &Packet<V6>, zone: Zone) -> Option<*mut Flow<V6>> {
     flow::find(packet, zone).or_else(|| embryo::find(packet, zone))
 }
 
-/// Gives a packet that suits the other family's header, as `rewrite::plan` says; `inwards` if it is for the container.
+/// Gives a packet that suits the header of IPv4, as `rewrite::plan` says. A function of its own for its stack.
 ///
 /// # Errors
 ///
 /// [`DropReason::RewriteFailed`]; the packet must not go on.
-#[inline(always)]
-pub fn translate<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>, inwards: bool) -> Result<(), DropReason> {
-    if inwards { enter(skb, packet) } else { leave(skb, packet) }
-}
-
-/// From IPv6 to IPv4. A function of its own for its stack.
 #[inline(never)]
-fn enter<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
+pub fn enter<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
     let plan = draft::<A>()?;
     let header = draft::<V4>()?;
     let Some(class) = skb.read::<[u8; 2]>(ethernet::LEN) else { return Err(DropReason::RewriteFailed) };
@@ -113,20 +107,22 @@ fn enter<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason
     store(skb, &header.ethernet, &header.ip)
 }
 
-/// From IPv4 to IPv6; the packet is as [`Packet::map`] has made it. A function of its own for its stack.
+/// The same from IPv4 to IPv6; the packet is as [`Packet::map`] has made it. A function of its own for its stack.
+///
+/// # Errors
+///
+/// [`DropReason::RewriteFailed`]; the packet must not go on.
 #[inline(never)]
-fn leave<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
-    let plan = draft::<A>()?;
-    let header = draft::<V6>()?;
+pub fn leave(skb: &Skb<'_>, packet: &Packet<V6>) -> Result<(), DropReason> {
+    let draft = draft::<V6>()?;
     let Some([_, class]) = skb.read::<[u8; 2]>(ethernet::LEN) else { return Err(DropReason::RewriteFailed) };
     change_family(skb, ethernet::IPV6)?;
-    rewrite::transport(skb, packet, plan, addresses(&packet.tuple, &plan.after).sum(), 0)?;
+    rewrite::transport(skb, packet, draft, addresses(&packet.tuple, &draft.after).sum(), 0)?;
     // Towards an uplink the kernel writes the MAC addresses.
-    header.ethernet =
-        Ethernet { destination: plan.destination, source: plan.source, ethertype: Be16::new(ethernet::IPV6) };
-    let (source, destination) = (plan.after.source.any(), plan.after.destination.any());
-    header.ip = Ipv6::new(load(packet, class), V6::from_any(source), V6::from_any(destination));
-    store(skb, &header.ethernet, &header.ip)
+    draft.ethernet =
+        Ethernet { destination: draft.destination, source: draft.source, ethertype: Be16::new(ethernet::IPV6) };
+    draft.ip = Ipv6::new(load(packet, class), draft.after.source, draft.after.destination);
+    store(skb, &draft.ethernet, &draft.ip)
 }
 
 /// What the new header says of the packet; we route it.
@@ -158,12 +154,12 @@ fn store<T>(skb: &Skb<'_>, ethernet: &Ethernet, ip: &T) -> Result<(), DropReason
     let (skb, len) = (skb.as_ptr(), size_of::<Ethernet>() as u32);
     // SAFETY: the memory is as large as is said.
     let written = unsafe {
-        bpf_skb_store_bytes(skb, 0, (&raw const *ethernet).cast(), len.into(), 0) == 0
+        bpf_skb_store_bytes(skb, 0, (&raw const *ethernet).cast(), len, 0) == 0
             && bpf_skb_store_bytes(
                 skb,
                 len,
                 (&raw const *ip).cast(),
-                size_of::<T>() as _,
+                size_of::<T>() as u32,
                 u64::from(BPF_F_RECOMPUTE_CSUM),
             ) == 0
     };

@@ -4,7 +4,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_redirect_peer};
 use dataplane_common::{
-    DropReason, Flow, FlowKey, Protocol, Zone,
+    DropReason, Flow, FlowKey, Protocol, V6, Zone,
     decision::World as _,
     layout::{Endpoint, Network},
     tcp::{self, Progress, Segment},
@@ -135,10 +135,11 @@ pub fn follow<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, i
     // SAFETY: as in `find`.
     let flow = unsafe { &*entry };
     if crosses(flow) {
-        crossing::translate(skb, packet, flow.is_original())?;
-    } else {
-        rewrite::translate(skb, packet)?;
+        // The other direction is `follow_back`'s.
+        crossing::enter(skb, packet)?;
+        return Ok(to_container(skb, flow));
     }
+    rewrite::translate(skb, packet)?;
     match way {
         Way::Untouched => Ok(NEXT),
         Way::Stack => {
@@ -148,12 +149,30 @@ pub fn follow<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, i
             Ok(NEXT)
         }
         Way::Uplink => Ok(route::redirect(flow.ifindex, flow.next_hop)),
-        Way::Container => {
-            rewrite::mark_as_ours(skb);
-            // SAFETY: a plain helper call.
-            Ok(unsafe { bpf_redirect_peer(flow.ifindex, 0) } as i32)
-        }
+        Way::Container => Ok(to_container(skb, flow)),
     }
+}
+
+/// Sends a container's packet to the IPv6 client of a flow that crosses. Only this direction is verified here, which is much less
+/// than both.
+///
+/// # Errors
+///
+/// The reason why it died.
+#[inline(always)]
+pub fn follow_back(skb: &Skb<'_>, packet: &Packet<V6>, entry: *mut Flow<V6>, input: u32) -> Result<i32, DropReason> {
+    let way = find_out(skb, packet, entry, input)?;
+    crossing::leave(skb, packet)?;
+    // SAFETY: as in `find`.
+    let flow = unsafe { &*entry };
+    Ok(if way == Way::Uplink { route::redirect(flow.ifindex, flow.next_hop) } else { to_container(skb, flow) })
+}
+
+#[inline(always)]
+fn to_container<A: Make>(skb: &Skb<'_>, flow: &Flow<A>) -> i32 {
+    rewrite::mark_as_ours(skb);
+    // SAFETY: a plain helper call.
+    (unsafe { bpf_redirect_peer(flow.ifindex, 0) }) as i32
 }
 
 /// Does the flow lead from IPv6 to IPv4?
