@@ -132,22 +132,14 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     let zone = sender.endpoint.network;
     if fragment::is_unknown(packet, zone) {
         let lone = lone(skb, sender, packet, near);
-        if let Some(end) = shelf::wait(skb, sender.slot, lone) {
-            return end;
-        }
-        fragment::recall(packet, zone);
+        return shelf::wait(skb, sender.slot, lone);
     }
     let hearsay = packet.is_hearsay();
-    // Once for a hit; a miss makes the flow and looks again.
-    for _ in 0..2 {
-        let mut entry = if hearsay { None } else { flow::find(packet, zone) };
-        if entry.is_none() && !hearsay && (publishes || sender.network.has_for::<A>(Network::OPEN | Network::ROUTED)) {
-            entry = embryo::find(packet, zone);
-        }
-        if let Some(entry) = entry {
-            fragment::lead(skb, packet, entry, zone)?;
-            return flow::follow(skb, packet, entry, sender.network.bridge);
-        }
+    let mut entry = if hearsay { None } else { flow::find(packet, zone) };
+    if entry.is_none() && !hearsay && (publishes || sender.network.has_for::<A>(Network::OPEN | Network::ROUTED)) {
+        entry = embryo::find(packet, zone);
+    }
+    if entry.is_none() {
         if near {
             return to_neighbor(sender, packet, skb);
         }
@@ -164,8 +156,11 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
             return Err(DropReason::BadChecksum);
         }
         make::insert(skb, packet)?;
+        entry = flow::find(packet, zone);
     }
-    Err(DropReason::FlowTableFull)
+    let Some(entry) = entry else { return Err(DropReason::FlowTableFull) };
+    fragment::lead(skb, packet, entry, zone)?;
+    flow::follow(skb, packet, entry, sender.network.bridge)
 }
 
 /// What happens by the rules to a fragment of whose packet nothing is known. A function of its own for its stack, which [`shelf`]

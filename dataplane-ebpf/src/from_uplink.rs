@@ -48,52 +48,43 @@ fn run(skb: &Skb<'_>) -> Outcome {
 fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
     // What cannot be read is not ours to judge: the stack drops it if it is for the host.
     let Ok(packet) = maps::parse::<A>(skb) else { return Ok(NEXT) };
-    if fragment::is_unknown(packet, Zone::OUTSIDE)
-        && let Some(end) = early(skb, packet)
-    {
-        return end.map_err(|reason| Dropped::at(0, reason));
+    if fragment::is_unknown(packet, Zone::OUTSIDE) {
+        return early(skb, packet).map_err(|reason| Dropped::at(0, reason));
     }
-    // Once for a hit; a flow that has just been proven is looked up again.
-    for _ in 0..2 {
-        let entry = match flow::find(packet, Zone::OUTSIDE) {
-            Some(entry) => entry,
-            None => match judge(skb, packet)? {
-                Judgement::Follow(entry) => entry,
-                Judgement::Promote(entry) => match embryo::promote(skb, packet, entry) {
-                    Ok(()) => continue,
-                    // Where there is no room, datagrams go on as they did: their flow needs no memory of its own.
-                    Err(_) if packet.kind == Kind::Udp => entry,
-                    Err(reason) => return Err(at_port::<A>(reason)),
-                },
-                Judgement::Open if !checksum::is_right(skb, packet) => {
-                    return Err(at_port::<A>(DropReason::BadChecksum));
-                }
-                Judgement::Open => embryo::plant(skb, packet).map_err(at_port::<A>)?,
-                Judgement::Stray if make::host_converses(skb, packet) => return Ok(NEXT),
-                Judgement::Stray => return Err(at_port::<A>(DropReason::NoFlow)),
-                Judgement::ForStack => return Ok(NEXT),
+    let mut entry = flow::find(packet, Zone::OUTSIDE);
+    if entry.is_none() {
+        entry = match judge(skb, packet)? {
+            Judgement::Follow(entry) => Some(entry),
+            Judgement::Promote(entry) => match embryo::promote(skb, packet, entry) {
+                Ok(()) => flow::find(packet, Zone::OUTSIDE),
+                // Where there is no room, datagrams go on as they did: their flow needs no memory of its own.
+                Err(_) if packet.kind == Kind::Udp => Some(entry),
+                Err(reason) => return Err(at_port::<A>(reason)),
             },
+            Judgement::Open if !checksum::is_right(skb, packet) => {
+                return Err(at_port::<A>(DropReason::BadChecksum));
+            }
+            Judgement::Open => Some(embryo::plant(skb, packet).map_err(at_port::<A>)?),
+            Judgement::Stray if make::host_converses(skb, packet) => return Ok(NEXT),
+            Judgement::Stray => return Err(at_port::<A>(DropReason::NoFlow)),
+            Judgement::ForStack => return Ok(NEXT),
         };
-        return fragment::lead(skb, packet, entry, Zone::OUTSIDE)
-            .and_then(|()| flow::follow(skb, packet, entry, skb.ifindex()))
-            .map_err(|reason| Dropped::at(0, reason));
     }
-    Err(Dropped::at(0, DropReason::FlowTableFull))
+    let Some(entry) = entry else { return Err(Dropped::at(0, DropReason::FlowTableFull)) };
+    fragment::lead(skb, packet, entry, Zone::OUTSIDE)
+        .and_then(|()| flow::follow(skb, packet, entry, skb.ifindex()))
+        .map_err(|reason| Dropped::at(0, reason))
 }
 
-/// A fragment that has come before its packet's first one, perhaps the host's own; `None` when that has come in this moment. A
-/// function of its own for its stack.
+/// A fragment that has come before its packet's first one, perhaps the host's own. A function of its own for
+/// its stack.
 #[inline(never)]
-fn early<A: Make>(skb: &Skb<'_>, packet: &mut Packet<A>) -> Option<Result<i32, DropReason>> {
+fn early<A: Make>(skb: &Skb<'_>, packet: &mut Packet<A>) -> Result<i32, DropReason> {
     let lone = match decision::from_outside(&Maps, skb.ifindex(), packet) {
         Verdict::Drop(reason) => Err(reason),
         _ => Ok(NEXT),
     };
-    let end = shelf::wait(skb, 0, lone);
-    if end.is_none() {
-        fragment::recall(packet, Zone::OUTSIDE);
-    }
-    end
+    shelf::wait(skb, 0, lone)
 }
 
 /// A drop that is accounted to the endpoint of the published port in working memory.

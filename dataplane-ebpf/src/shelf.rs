@@ -12,7 +12,9 @@ use core::{arch::asm, ffi::c_void};
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_RECOMPUTE_CSUM},
     btf_maps::PerCpuArray,
-    helpers::generated::{bpf_clone_redirect, bpf_loop, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes},
+    helpers::generated::{
+        bpf_clone_redirect, bpf_loop, bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    },
     macros::btf_map,
 };
 use dataplane_common::{
@@ -55,16 +57,18 @@ enum Put {
 }
 
 /// Keeps a copy of a fragment whose packet is the noted one, of which nothing is known; `lone` is what happens to such a fragment
-/// by the rules, and `endpoint` has sent it. Returns what is to happen to it now; `None`: its first fragment has just passed.
+/// by the rules, and `endpoint` has sent it. Returns what is to happen to it now; if its first fragment has passed in this moment, it
+/// is received once more.
 #[inline(always)]
-pub fn wait(skb: &Skb<'_>, endpoint: u32, lone: Result<i32, DropReason>) -> Option<Result<i32, DropReason>> {
+pub fn wait(skb: &Skb<'_>, endpoint: u32, lone: Result<i32, DropReason>) -> Result<i32, DropReason> {
     // If nothing but the missing note speaks against it, it is not lost yet.
     let alone = lone == Err(DropReason::Fragment);
     match put(skb, endpoint, alone) {
-        Put::Known => None,
-        Put::Gone => Some(Ok(SHOT)),
-        Put::Waits if alone => Some(Ok(SHOT)),
-        Put::Waits | Put::NoRoom => Some(lone),
+        // SAFETY: a plain helper call.
+        Put::Known => Ok(unsafe { bpf_redirect(skb.ifindex(), u64::from(BPF_F_INGRESS)) } as i32),
+        Put::Gone => Ok(SHOT),
+        Put::Waits if alone => Ok(SHOT),
+        Put::Waits | Put::NoRoom => lone,
     }
 }
 

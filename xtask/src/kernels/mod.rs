@@ -171,7 +171,7 @@ fn report(columns: &[Verified]) -> String {
     let rows: Vec<_> = programs.into_iter().map(row).collect();
     let [first, second] = SERIES;
     format!(
-        "Instructions that the verifier walked through, by kernel; the tests refuse 100,000.\n\n{}",
+        "Instructions that the verifier walked through, by kernel; the tests refuse 200,000.\n\n{}",
         table::draw(["program", "here", first, second], 1, &rows)
     )
 }
