@@ -125,9 +125,10 @@ pub fn from_container<A: IpHeader, W: World<A>>(
 #[inline(always)]
 pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &Packet<A>) -> Verdict {
     let destination = packet.destination;
-    // The stack drops what comes from outside to a loopback address; ports published there are for the host alone. And what
+    // The stack drops what comes from outside to a loopback address, or from one; ports published there are for the host alone. And what
     // comes from a link-local address must not leave its link (RFC 4291 §2.5.6).
-    if destination.is_loopback() || (A::IS_V6 && packet.source.is_link_local()) {
+    let source = packet.source;
+    if destination.is_loopback() || source.is_loopback() || (A::IS_V6 && source.is_link_local()) {
         return Verdict::Stack;
     }
     // No container is out there: what one sends to elsewhere never comes back from its own address.

@@ -97,7 +97,7 @@ fn a_greedy_container_hurts_only_itself() {
 #[test]
 fn a_full_table_takes_nothing_more_and_says_so() {
     const CAPACITY: u64 = 1024;
-    let site = Site::with_agent(&format!("--max-flows {CAPACITY} --timeout udp-unanswered=2"));
+    let site = Site::with_agent(&format!("--max-flows {CAPACITY} --idle-timeout udp-unanswered=2"));
     site.host.create_network("--ipv6 red");
     let greedy = site.host.run_container("--name greedy --network red");
     let neighbour = site.host.run_container("--name neighbour --network red -p 8080:80");

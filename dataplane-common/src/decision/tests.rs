@@ -168,6 +168,9 @@ fn rows_9_11_and_12_outside_reaches_published_ports_only() {
         from_outside(&world, UPLINK, &packet("192.0.2.1", 8080, Kind::Tcp, Flags::SYN)),
         Verdict::Drop(DropReason::SpoofedOutside)
     );
+    let from = |source| Packet { source: v4(source), ..syn("192.0.2.1", 8080) };
+    assert_eq!(from_outside(&world, UPLINK, &from("192.0.2.1")), Verdict::Drop(DropReason::SpoofedOutside));
+    assert_eq!(from_outside(&world, UPLINK, &from("127.0.0.2")), Verdict::Stack, "left to the stack, which drops it");
     assert_eq!(
         from_outside(&world, UPLINK, &from_afar(syn("127.0.0.1", 9090))),
         Verdict::Stack,
