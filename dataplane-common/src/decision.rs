@@ -124,15 +124,13 @@ pub fn from_container<A: IpHeader, W: World<A>>(
 /// A packet from behind an uplink, through which it came in.
 #[inline(always)]
 pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &Packet<A>) -> Verdict {
-    let destination = packet.destination;
-    // The stack drops what comes from outside to a loopback address, or from one; ports published there are for the host alone. And what
-    // comes from a link-local address must not leave its link (RFC 4291 §2.5.6).
-    let source = packet.source;
-    if destination.is_loopback() || source.is_loopback() || (A::IS_V6 && source.is_link_local()) {
+    let (source, destination) = (packet.source, packet.destination);
+    // The stack drops what comes from outside to a loopback address; ports published there are for the host alone.
+    if destination.is_loopback() {
         return Verdict::Stack;
     }
     // No container is out there: what one sends to elsewhere never comes back from its own address.
-    if world.network_of(packet.source).is_some() {
+    if world.network_of(source).is_some() {
         return Verdict::Drop(DropReason::SpoofedOutside);
     }
     let to_container = if let Some(zone) = world.network_of(destination)
@@ -146,8 +144,15 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &P
     } else {
         return Verdict::Stack;
     };
-    // Nor is the host: a container would answer it, who never asked. What is for the stack, the stack judges.
-    if matches!(to_container, Verdict::Publish(_)) && world.is_local(packet.source) {
+    // The stack drops what comes from a loopback address, too, and what comes from a link-local one must not leave its link
+    // (RFC 4291 §2.5.6).
+    if matches!(to_container, Verdict::Publish(_) | Verdict::Continue(_))
+        && (source.is_loopback() || (A::IS_V6 && source.is_link_local()))
+    {
+        return Verdict::Stack;
+    }
+    // Nor is the host out there: a container would answer it, who never asked. What is for the stack, the stack judges.
+    if matches!(to_container, Verdict::Publish(_)) && world.is_local(source) {
         return Verdict::Drop(DropReason::SpoofedOutside);
     }
     to_container
