@@ -320,13 +320,15 @@ pub struct Config {
     pub route_generation: u32,
     /// Ports to translate to.
     pub pool: Pool,
-    /// [`Config::RATED`].
+    /// [`Config::RATED`] and others.
     pub flags: u32,
 }
 
 impl Config {
     /// Flag: some published port limits how fast a client may open flows to it.
     pub const RATED: u32 = 1;
+    /// Flag: some network is [`Network::ENDPOINT_INDEPENDENT`].
+    pub const ENDPOINT_INDEPENDENT: u32 = 2;
 }
 
 /// Key of `SOCKET_PEERS`: a socket of the host, and what it really talks to.

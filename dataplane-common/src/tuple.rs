@@ -33,6 +33,29 @@ impl Zone {
     pub const OUTSIDE: Self = Self(0);
     /// The host's own stack.
     pub const HOST: Self = Self(u16::MAX);
+
+    /// Where the mappings of this zone's sockets are kept: no packet ever comes from there.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mappings(self) -> Self {
+        Self(self.0 | Self::MAPPINGS)
+    }
+
+    /// The zone whose sockets' mappings are kept in this one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_packets(self) -> Self {
+        Self(self.0 & !Self::MAPPINGS)
+    }
+
+    /// Is this one of [`Zone::mappings`]?
+    #[inline(always)]
+    pub const fn is_of_mappings(self) -> bool {
+        self.0 & 0xf000 == Self::MAPPINGS
+    }
+
+    /// Above the numbers of all networks.
+    const MAPPINGS: u16 = 0x4000;
 }
 
 /// Source and destination of a packet. Ports are in network byte order. The identifier of an ICMP query stands for the port of who

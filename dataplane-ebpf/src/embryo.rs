@@ -111,7 +111,7 @@ unsafe extern "C" fn find_port<A: Make>(attempt: u32, skb: *mut Skb<'_>) -> i64 
     let skb = unsafe { &*skb };
     let Ok(work) = work::<A>() else { return 1 };
     work.try_port(attempt);
-    if is_taken(work) || work.is_anothers(skb) {
+    if is_taken(work) || work.is_anothers(skb, attempt) {
         return 0;
     }
     work.search.result = Ok(());

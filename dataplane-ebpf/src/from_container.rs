@@ -26,7 +26,8 @@ use crate::{
     checksum, crossing,
     drops::{Dropped, NEXT, Outcome, finish},
     embryo, flow, fragment,
-    make::{self, Make},
+    make::{self, Make, work},
+    mapping,
     maps::{self, Maps},
     neighbor, rewrite, route, shelf,
     skb::Skb,
@@ -124,8 +125,9 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     }
     let gateway = A::gateway(sender.network);
     let near = (destination.is_in(prefix, mask) && destination != gateway) || (A::IS_V6 && destination.is_link_local());
-    // To a neighbour no flow is needed, but a container with published ports may be answering one that came by way of the host.
-    let publishes = sender.endpoint.flags & Endpoint::PUBLISHES != 0;
+    // To a neighbour no flow is needed, but who is reached at ports of the host may be answering one that came by way of it.
+    let publishes =
+        sender.endpoint.flags & Endpoint::PUBLISHES != 0 || sender.network.has(Network::ENDPOINT_INDEPENDENT);
     if near && !publishes {
         return to_neighbor(sender, packet, skb);
     }
@@ -149,13 +151,15 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
         if !group && !is_for_host(skb, sender) {
             return to_bridge(skb, sender);
         }
-        if judge(skb, sender, packet)? == Judgement::ForStack {
-            return Ok(NEXT);
+        match judge(skb, sender, packet)? {
+            Judgement::Opens => {}
+            Judgement::ForStack if !mapping::leads_to(skb, packet) => return Ok(NEXT),
+            Judgement::ForStack | Judgement::ForPort => prepare_published(sender, packet)?,
         }
         if !checksum::is_right(skb, packet) {
             return Err(DropReason::BadChecksum);
         }
-        make::insert(skb, packet)?;
+        make::open(skb, packet)?;
         entry = flow::find(packet, zone);
     }
     let Some(entry) = entry else { return Err(DropReason::FlowTableFull) };
@@ -239,10 +243,11 @@ fn to_bridge(skb: &Skb<'_>, sender: &Sender) -> Result<i32, DropReason> {
 }
 
 /// What becomes of a packet without a flow.
-#[derive(PartialEq, Eq)]
 enum Judgement {
     /// It opens one, which is prepared.
     Opens,
+    /// It opens one to the published port in working memory.
+    ForPort,
     /// It needs none: the host's stack takes it.
     ForStack,
 }
@@ -255,9 +260,8 @@ fn judge<A: Make>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>) -> Result<
         Verdict::Stack | Verdict::Continue(_) => return Ok(Judgement::ForStack),
         Verdict::Drop(reason) => return Err(reason),
         Verdict::Publish(published) => {
-            let client =
-                Party { endpoint: slot, generation: endpoint.generation, mtu: network.mtu.min(u16::MAX as u32) as u16 };
-            make::prepare_published(packet, endpoint.network, client, &published)?;
+            work::<A>()?.published = published;
+            return Ok(Judgement::ForPort);
         }
         Verdict::Route => {
             // The stack answers what has no route or is too big, and asks other managers' rules about what goes to their networks.
@@ -271,4 +275,13 @@ fn judge<A: Make>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>) -> Result<
         }
     }
     Ok(Judgement::Opens)
+}
+
+/// Puts together the flow of a packet to the published port in working memory. A function of its own for its stack.
+#[inline(never)]
+fn prepare_published<A: Make>(sender: &Sender, packet: &Packet<A>) -> Result<(), DropReason> {
+    let Sender { slot, endpoint, network } = *sender;
+    let client =
+        Party { endpoint: slot, generation: endpoint.generation, mtu: network.mtu.min(u16::MAX as u32) as u16 };
+    make::prepare_published(packet, endpoint.network, client, &work::<A>()?.published)
 }

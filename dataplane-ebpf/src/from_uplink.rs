@@ -2,6 +2,8 @@
 //!
 //! Direct access to containers is closed here; every other packet goes on untouched to whoever comes next.
 
+use core::ptr::null_mut;
+
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use dataplane_common::{
     DropReason, Flow, V4, V6, Zone,
@@ -18,6 +20,7 @@ use crate::{
     drops::{Dropped, NEXT, Outcome, finish},
     embryo, flow, fragment,
     make::{self, Make, work},
+    mapping,
     maps::{self, Maps},
     shelf,
     skb::Skb,
@@ -52,25 +55,37 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
         return early(skb, packet).map_err(|reason| Dropped::at(0, reason));
     }
     let mut entry = flow::find(packet, Zone::OUTSIDE);
+    if entry.is_none() && packet.kind == Kind::Fragment {
+        // Its packet's first one may have opened a flow that is not proven yet.
+        entry = embryo::find(packet, Zone::OUTSIDE);
+    }
     if entry.is_none() {
-        entry = match judge(skb, packet)? {
-            Judgement::Follow(entry) => Some(entry),
-            Judgement::Promote(entry) => match embryo::promote(skb, packet, entry) {
-                Ok(()) => flow::find(packet, Zone::OUTSIDE),
-                // Where there is no room, datagrams go on as they did: their flow needs no memory of its own.
-                Err(_) if packet.kind == Kind::Udp => Some(entry),
-                Err(reason) => return Err(at_port::<A>(reason)),
-            },
-            Judgement::Open if !checksum::is_right(skb, packet) => {
-                return Err(at_port::<A>(DropReason::BadChecksum));
+        entry = match ask(skb, packet).map_err(|reason| Dropped::at(0, reason))? {
+            Rule::Elsewhere if packet.kind == Kind::IcmpError => embryo::find(packet, Zone::OUTSIDE),
+            Rule::Elsewhere => None,
+            rule => {
+                let (judgement, entry) = judge(packet, rule == Rule::Opens);
+                match judgement {
+                    Judgement::Follow => Some(entry),
+                    Judgement::Promote => match embryo::promote(skb, packet, entry) {
+                        Ok(()) => {
+                            Some(flow::find(packet, Zone::OUTSIDE).ok_or(Dropped::at(0, DropReason::FlowTableFull))?)
+                        }
+                        // Where there is no room, datagrams go on as they did: their flow needs no memory of its own.
+                        Err(_) if packet.kind == Kind::Udp => Some(entry),
+                        Err(reason) => return Err(at_port::<A>(reason)),
+                    },
+                    Judgement::Open if !checksum::is_right(skb, packet) => {
+                        return Err(at_port::<A>(DropReason::BadChecksum));
+                    }
+                    Judgement::Open => Some(embryo::plant(skb, packet).map_err(at_port::<A>)?),
+                    Judgement::Stray if make::host_converses(skb, packet) => None,
+                    Judgement::Stray => return Err(at_port::<A>(DropReason::NoFlow)),
+                }
             }
-            Judgement::Open => Some(embryo::plant(skb, packet).map_err(at_port::<A>)?),
-            Judgement::Stray if make::host_converses(skb, packet) => return Ok(NEXT),
-            Judgement::Stray => return Err(at_port::<A>(DropReason::NoFlow)),
-            Judgement::ForStack => return Ok(NEXT),
         };
     }
-    let Some(entry) = entry else { return Err(Dropped::at(0, DropReason::FlowTableFull)) };
+    let Some(entry) = entry else { return Ok(NEXT) };
     fragment::lead(skb, packet, entry, Zone::OUTSIDE)
         .and_then(|()| flow::follow(skb, packet, entry, skb.ifindex()))
         .map_err(|reason| Dropped::at(0, reason))
@@ -93,51 +108,69 @@ fn at_port<A: Make>(reason: DropReason) -> Dropped {
     Dropped::at(work::<A>().map_or(0, |work| work.published.endpoint), reason)
 }
 
-/// What becomes of a packet without a flow.
-enum Judgement<A> {
-    /// It goes the way of this entry, which is not in the flow table.
-    Follow(*mut Flow<A>),
-    /// It proves the flow of this entry.
-    Promote(*mut Flow<A>),
-    /// It opens a flow to the published port in working memory.
-    Open,
-    /// It is for that port, but belongs to nothing there.
-    Stray,
-    /// It is not ours.
-    ForStack,
+/// Asks the rules, and then for a mapped socket.
+#[inline(always)]
+fn ask<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<Rule, DropReason> {
+    match rule(skb, packet)? {
+        Rule::Elsewhere if mapping::leads_to(skb, packet) => Ok(Rule::Opens),
+        rule => Ok(rule),
+    }
 }
 
-/// A packet without a flow. A function of its own for its stack.
+/// What the rules say of a packet without a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// It may open a flow to the published port in working memory.
+    Opens,
+    /// It may go on with what was opened there.
+    GoesOn,
+    /// It is not for a published port.
+    Elsewhere,
+}
+
+/// Asks the rules. A function of its own for its stack.
 #[inline(never)]
-fn judge<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<Judgement<A>, Dropped> {
-    if packet.kind == Kind::Fragment
-        && let Some(entry) = embryo::find(packet, Zone::OUTSIDE)
-    {
-        return Ok(Judgement::Follow(entry));
-    }
-    let opens = match decision::from_outside(&Maps, skb.ifindex(), packet) {
+fn rule<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<Rule, DropReason> {
+    match decision::from_outside(&Maps, skb.ifindex(), packet) {
         Verdict::Publish(published) => {
             remember::<A>(published);
-            true
+            Ok(Rule::Opens)
         }
         Verdict::Continue(published) => {
             remember::<A>(published);
-            false
+            Ok(Rule::GoesOn)
         }
-        Verdict::Drop(reason) => return Err(Dropped::at(0, reason)),
-        Verdict::Stack | Verdict::Route if packet.kind != Kind::IcmpError => return Ok(Judgement::ForStack),
-        Verdict::Stack | Verdict::Route => {
-            return Ok(embryo::find(packet, Zone::OUTSIDE).map_or(Judgement::ForStack, Judgement::Follow));
-        }
-    };
-    Ok(match embryo::find(packet, Zone::OUTSIDE) {
-        Some(entry) if embryo::is_proven(packet, entry) => Judgement::Promote(entry),
+        Verdict::Drop(reason) => Err(reason),
+        Verdict::Stack | Verdict::Route => Ok(Rule::Elsewhere),
+    }
+}
+
+/// What becomes of a packet to the published port in working memory.
+enum Judgement {
+    /// It goes the way of its entry, which is not in the flow table.
+    Follow,
+    /// It proves the flow of its entry.
+    Promote,
+    /// It opens a flow.
+    Open,
+    /// It belongs to nothing there.
+    Stray,
+}
+
+/// A packet without a flow to the published port in working memory, and its entry, or null: an enum with the entry inside would
+/// leave bytes that the verifier does not let pass. A function of its own for its stack.
+#[inline(never)]
+fn judge<A: Make>(packet: &Packet<A>, opens: bool) -> (Judgement, *mut Flow<A>) {
+    let entry = embryo::find(packet, Zone::OUTSIDE);
+    let judgement = match entry {
+        Some(entry) if embryo::is_proven(packet, entry) => Judgement::Promote,
         // A reset ends what has hardly begun; the server is to know.
-        Some(entry) if !opens => Judgement::Follow(entry),
-        Some(entry) if packet.kind == Kind::Udp => Judgement::Follow(entry),
+        Some(_) if !opens => Judgement::Follow,
+        Some(_) if packet.kind == Kind::Udp => Judgement::Follow,
         _ if opens => Judgement::Open,
         _ => Judgement::Stray,
-    })
+    };
+    (judgement, entry.unwrap_or(null_mut()))
 }
 
 /// Puts the published port where those who need it look.

@@ -23,6 +23,7 @@ mod from_container;
 mod from_uplink;
 mod host;
 mod make;
+mod mapping;
 mod maps;
 mod neighbor;
 mod rate;

@@ -22,6 +22,7 @@ use dataplane_common::{
 use crate::{
     embryo,
     flow::{add_to_count, endpoint, network, now, port_generation},
+    mapping,
     maps::{self, FLOW_COUNTS, Maps, PORT_COUNTS, config},
     rewrite::Rewrite,
     route::Hop,
@@ -82,8 +83,15 @@ impl<A: Make> Work<A> {
 
     /// Is that port, if it was chosen, published or in use by a socket of the host?
     #[inline(always)]
-    pub fn is_anothers(&self, skb: &Skb<'_>) -> bool {
-        self.search.ports == Ports::Choose && is_taken::<A>(skb, self.search.protocol, &self.sibling.tuple)
+    pub fn is_anothers(&self, skb: &Skb<'_>, attempt: u32) -> bool {
+        self.has_chosen(attempt) && is_taken::<A>(skb, self.search.protocol, &self.sibling.tuple)
+    }
+
+    /// Was the port chosen that is tried now? A socket's first one is its mapping's, and known to be free.
+    #[inline(always)]
+    fn has_chosen(&self, attempt: u32) -> bool {
+        let ports = self.search.ports;
+        ports == Ports::Choose || (ports == Ports::Mapped && attempt > 0)
     }
 }
 
@@ -98,6 +106,8 @@ pub enum Ports {
     Prefer,
     /// One of the pool that is nobody's.
     Choose,
+    /// That of the socket's mapping; where somebody held it towards the same destination before, one of the pool.
+    Mapped,
 }
 
 /// How a free key for the reply is looked for, and what came of it.
@@ -190,7 +200,12 @@ pub fn prepare_outbound<A: Make>(
     work.original = Flow::new(after, Zone::OUTSIDE, account, Party::OUTSIDE, now, flags | by_stack);
     work.reply = Flow::new(packet.tuple.reversed(), endpoint.network, account, back, now, by_stack);
     // Without ports there is none to choose: the first flow of such a protocol to a destination has it.
-    work.search.ports = if masquerade && packet.kind != Kind::Other { Ports::Choose } else { Ports::Keep };
+    work.search.ports = match packet.kind {
+        Kind::Udp if masquerade && network.has(Network::ENDPOINT_INDEPENDENT) => Ports::Mapped,
+        Kind::Other => Ports::Keep,
+        _ if masquerade => Ports::Choose,
+        _ => Ports::Keep,
+    };
     Ok(())
 }
 
@@ -247,6 +262,19 @@ pub fn prepare_published<A: Make>(
     Ok(())
 }
 
+/// Writes the flow that [`prepare_outbound`] or [`prepare_published`] put together.
+///
+/// # Errors
+///
+/// The reason why there can be no flow.
+#[inline(always)]
+pub fn open<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
+    if work::<A>()?.search.ports == Ports::Mapped {
+        mapping::apply(skb, packet)?;
+    }
+    insert(skb, packet)
+}
+
 /// Writes the two entries that were prepared: the reply's first, which claims its key, with a port chosen for it where one is
 /// wanted; then the original's, accounted to its owner. If another CPU was first with a packet of the same flow, its pair is
 /// kept. A function of its own for its stack.
@@ -269,7 +297,7 @@ pub fn insert<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
     // SAFETY: the callback has the signature that the helper calls, and `skb` outlives the call.
     unsafe { bpf_loop(tries, claim::<A> as *mut c_void, (&raw const *skb).cast_mut().cast(), 0) };
     work.search.result?;
-    work.key = packet.tuple.key(packet.protocol, work.reply.peer_zone);
+    work.key = work.reply.sibling(packet.protocol);
     match A::flows().insert(&work.key, &work.original, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             add_to_count(slot, 1);
@@ -305,7 +333,10 @@ unsafe extern "C" fn claim<A: Make>(attempt: u32, skb: *mut Skb<'_>) -> i64 {
     work.try_port(attempt);
     // Flows that cross choose from one pool, whether they are proven or not.
     let crosses = A::IS_V6 && work.original.flags & Flow::<A>::CROSSES != 0;
-    if work.is_anothers(skb) || (crosses && embryo::is_taken(work)) {
+    if work.is_anothers(skb, attempt)
+        || (crosses && embryo::is_taken(work))
+        || (work.has_chosen(attempt) && mapping::holds(work))
+    {
         return 0;
     }
     work.search.result = match A::flows().insert(&work.sibling, &work.reply, u64::from(BPF_NOEXIST)) {
@@ -318,7 +349,7 @@ unsafe extern "C" fn claim<A: Make>(attempt: u32, skb: *mut Skb<'_>) -> i64 {
 
 /// Is the port to which answers would come somebody else's: published, or in use by a socket of the host?
 #[inline(always)]
-fn is_taken<A: Make>(skb: &Skb<'_>, protocol: Protocol, reply: &Tuple<A>) -> bool {
+pub fn is_taken<A: Make>(skb: &Skb<'_>, protocol: Protocol, reply: &Tuple<A>) -> bool {
     let (address, port) = (reply.destination, reply.destination_port);
     Maps.published(address, port, protocol).is_some()
         || Maps.published(A::UNSPECIFIED, port, protocol).is_some()

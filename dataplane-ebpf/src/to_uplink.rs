@@ -59,7 +59,7 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
     let mut entry = flow::find(packet, zone).or_else(|| embryo::find(packet, zone));
     if entry.is_none() {
         judge(skb, packet, network, slot)
-            .and_then(|()| make::insert(skb, packet))
+            .and_then(|()| make::open(skb, packet))
             .map_err(|reason| Dropped::at(slot, reason))?;
         entry = flow::find(packet, zone);
     }

@@ -177,6 +177,7 @@ fn network(slot: u16) -> Result<NetworkConfig> {
         icc: true,
         v4: nat,
         v6: nat,
+        endpoint_independent: false,
         trusted: Vec::new(),
         mtu: 1500,
     })

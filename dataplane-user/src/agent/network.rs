@@ -314,6 +314,7 @@ fn network_config(network: &Network, bridge: &Bridge) -> NetworkConfig {
         icc: network.bridge_options.icc,
         v4: gateway_config(network, false),
         v6: gateway_config(network, true),
+        endpoint_independent: network.bridge_options.endpoint_independent,
         trusted: network.bridge_options.trusted_interfaces.clone(),
         mtu: network.bridge_options.mtu,
         bridge_mac: bridge.mac,

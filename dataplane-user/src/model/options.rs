@@ -1,4 +1,4 @@
-//! The bridge driver's options, under the names that Docker gives them.
+//! The bridge driver's options, under the names that Docker gives them; what Docker has not is below `spandrel.`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,7 +12,8 @@ use super::{Error, Result, check_interface_name};
 pub const DEFAULT_MTU: u32 = 1500;
 
 const PREFIX: &str = "com.docker.network.";
-const KNOWN: [&str; 12] = [
+const OWN_PREFIX: &str = "spandrel.";
+const KNOWN: [&str; 13] = [
     "com.docker.network.bridge.enable_icc",
     "com.docker.network.bridge.enable_ip_masquerade",
     "com.docker.network.bridge.gateway_mode_ipv4",
@@ -25,6 +26,7 @@ const KNOWN: [&str; 12] = [
     "com.docker.network.container_iface_prefix",
     "com.docker.network.host_ipv4",
     "com.docker.network.host_ipv6",
+    "spandrel.endpoint_independent_mapping",
 ];
 
 /// How a network's containers and the world beyond the host reach each other, over one address family.
@@ -77,6 +79,8 @@ pub struct BridgeOptions {
     pub host_ipv4: Option<Ipv4Addr>,
     /// Outgoing IPv6 connections leave with this address, instead of the uplink's.
     pub host_ipv6: Option<Ipv6Addr>,
+    /// One UDP port of a container has one port outside for all destinations, and is reached there by everybody.
+    pub endpoint_independent: bool,
     /// Host address of published ports that name none; `None` is every address of both families.
     pub host_binding: Option<IpAddr>,
     /// Name of the Linux bridge, if it was asked for.
@@ -98,6 +102,7 @@ impl Default for BridgeOptions {
             trusted_interfaces: Vec::new(),
             host_ipv4: None,
             host_ipv6: None,
+            endpoint_independent: false,
             host_binding: None,
             bridge_name: None,
             mtu: DEFAULT_MTU,
@@ -115,13 +120,17 @@ impl BridgeOptions {
         mode != GatewayMode::Isolated && !(inhibited && internal)
     }
 
-    /// Reads Docker's option names. Options outside `com.docker.network.` mean nothing to a bridge
+    /// Reads Docker's option names and our own. Options outside `com.docker.network.` and `spandrel.` mean nothing to a bridge
     /// and are kept without effect, as Docker does; one inside that we do not know, or do not
     /// support with that value, is refused, because ignoring it could open what should be closed.
     pub fn parse(options: &BTreeMap<String, String>) -> Result<Self> {
         let mut parsed = BridgeOptions::default();
         for (key, value) in options {
-            let Some(option) = key.strip_prefix(PREFIX) else { continue };
+            let option = match key.strip_prefix(PREFIX) {
+                Some(option) => option,
+                None if key.starts_with(OWN_PREFIX) => key,
+                None => continue,
+            };
             match option {
                 "bridge.enable_icc" => parsed.icc = boolean(key, value)?,
                 "bridge.enable_ip_masquerade" => parsed.masquerade = boolean(key, value)?,
@@ -145,6 +154,7 @@ impl BridgeOptions {
                 "bridge.trusted_host_interfaces" => parsed.trusted_interfaces = interfaces(key, value)?,
                 "host_ipv4" => parsed.host_ipv4 = address(key, value, "an IPv4")?,
                 "host_ipv6" => parsed.host_ipv6 = address(key, value, "an IPv6")?,
+                "spandrel.endpoint_independent_mapping" => parsed.endpoint_independent = boolean(key, value)?,
                 // Docker's own mark of its default network.
                 "bridge.default_bridge" => _ = boolean(key, value)?,
                 _ => {
@@ -244,6 +254,7 @@ mod tests {
             ("com.docker.network.bridge.trusted_host_interfaces", "eth1:wg0"),
             ("com.docker.network.host_ipv4", "192.0.2.7"),
             ("com.docker.network.host_ipv6", "2001:db8::7"),
+            ("spandrel.endpoint_independent_mapping", "true"),
             ("com.example.other", "kept"),
         ])
         .unwrap();
@@ -258,6 +269,7 @@ mod tests {
                 trusted_interfaces: vec!["eth1".into(), "wg0".into()],
                 host_ipv4: Some("192.0.2.7".parse().unwrap()),
                 host_ipv6: Some("2001:db8::7".parse().unwrap()),
+                endpoint_independent: true,
                 host_binding: Some("127.0.0.1".parse().unwrap()),
                 bridge_name: Some("br-test".into()),
                 mtu: 1400,
@@ -300,6 +312,8 @@ mod tests {
             ("com.docker.network.host_ipv4", "127.0.0.1", "the outside can answer to"),
             ("com.docker.network.host_ipv6", "192.0.2.1", "an IPv6 address"),
             ("com.docker.network.container_iface_prefix", "thirteenchars", "12"),
+            ("spandrel.endpoint_independent_mapping", "perhaps", "true or false"),
+            ("spandrel.endpoint_independent", "true", "did you mean spandrel.endpoint_independent_mapping?"),
         ] {
             let error = parse(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(why), "{key}={value}: {error}");

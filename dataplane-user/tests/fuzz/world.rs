@@ -156,6 +156,7 @@ impl World {
             isolated: network.isolated,
             v4: gateway,
             v6: gateway,
+            endpoint_independent: false,
             trusted: network.trusts.map(|uplink| UPLINKS[uplink].name.to_owned()).into_iter().collect(),
             mtu: 1500,
         };

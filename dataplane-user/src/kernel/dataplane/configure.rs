@@ -106,7 +106,13 @@ impl Dataplane {
         if endpoints.iter().any(|endpoint| !endpoint.bridged) {
             network.flags |= Network::CROWDED;
         }
+        if network.has(Network::ENDPOINT_INDEPENDENT) {
+            self.set_config_flag(Config::ENDPOINT_INDEPENDENT, true)?;
+        }
         self.maps.networks.set(slot, network, 0)?;
+        if old.has(Network::ENDPOINT_INDEPENDENT) {
+            self.write_endpoint_independent()?;
+        }
         for subnet in &config.subnets {
             self.maps.subnets.insert(&prefix(subnet), slot, 0)?;
         }
@@ -130,6 +136,9 @@ impl Dataplane {
         }
         let old = self.maps.networks.get(&slot.into(), 0)?;
         self.maps.networks.set(slot.into(), NO_NETWORK, 0)?;
+        if old.has(Network::ENDPOINT_INDEPENDENT) {
+            self.write_endpoint_independent()?;
+        }
         sys::delete_inner_map(std::os::fd::AsFd::as_fd(self.maps.neighbors_raw.fd()), slot.into())
             .map_err(|source| DataplaneError::Host { what: "a network's map cannot be removed".into(), source })?;
         let subnets: Vec<_> = self
@@ -233,6 +242,23 @@ impl Dataplane {
         if network.has(Network::CROWDED) != crowded {
             network.flags ^= Network::CROWDED;
             self.maps.networks.set(slot.into(), network, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the programs whether any network has endpoint-independent mappings: where none does, they need not look for them.
+    fn write_endpoint_independent(&mut self) -> Result<(), DataplaneError> {
+        let asks = |network: Network| network.has(Network::ENDPOINT_INDEPENDENT);
+        let wanted = self.maps.networks.iter().filter_map(Result::ok).any(asks);
+        self.set_config_flag(Config::ENDPOINT_INDEPENDENT, wanted)
+    }
+
+    /// Sets or clears one of the flags of [`Config`].
+    pub(super) fn set_config_flag(&mut self, flag: u32, set: bool) -> Result<(), DataplaneError> {
+        let mut config = self.maps.config.get(&0, 0)?;
+        if (config.flags & flag != 0) != set {
+            config.flags ^= flag;
+            self.maps.config.set(0, config, 0)?;
         }
         Ok(())
     }
@@ -479,7 +505,8 @@ fn network(config: &NetworkConfig) -> Network {
             | of_family(&config.v6, true)
             | flag(!config.trusted.is_empty(), Network::TRUSTS)
             | flag(config.internal, Network::INTERNAL)
-            | flag(config.isolated, Network::ISOLATED),
+            | flag(config.isolated, Network::ISOLATED)
+            | flag(config.endpoint_independent, Network::ENDPOINT_INDEPENDENT),
         bridge: config.bridge_ifindex,
         mtu: config.mtu,
         mac: config.bridge_mac,

@@ -1,12 +1,16 @@
 //! Sweeps the flow tables. The agent looks for what has expired; the `collect` program deletes it in short steps, and only
 //! what has not been used since the agent looked.
 
+use std::collections::HashMap as Table;
+
 use aya::maps::{Array, HashMap, MapData};
 use dataplane_common::{
-    Address, Flow, FlowKey,
-    layout::{EXPIRED_BATCH, EXPIRED_ETHERTYPE, Endpoint, Expired},
+    Address, Flow, FlowKey, Protocol,
+    address::AnyAddress,
+    layout::{Config, EXPIRED_BATCH, EXPIRED_ETHERTYPE, Endpoint, Expired},
     tcp,
     timeout::Timeouts,
+    wire::Be16,
 };
 
 use super::{Dataplane, RunContext, error::DataplaneError, programs};
@@ -30,8 +34,9 @@ impl Dataplane {
     pub fn collect_garbage(&mut self) -> Result<GcReport, DataplaneError> {
         let now = seconds_since_boot();
         let generations = Generations { endpoints: &self.maps.endpoints, ports: &self.maps.port_generations };
-        let v4 = sweep(&self.maps.flows4, &generations, &self.timeouts, now)?;
-        let v6 = sweep(&self.maps.flows6, &generations, &self.timeouts, now)?;
+        let mapped = self.maps.config.get(&0, 0)?.flags & Config::ENDPOINT_INDEPENDENT != 0;
+        let v4 = sweep(&self.maps.flows4, &generations, &self.timeouts, mapped, now)?;
+        let v6 = sweep(&self.maps.flows6, &generations, &self.timeouts, mapped, now)?;
         Ok(GcReport {
             flows: v4.flows + v6.flows,
             deleted: self.delete(EXPIRED_ETHERTYPE, &v4.expired)? + self.delete(EXPIRED_ETHERTYPE + 1, &v6.expired)?,
@@ -85,6 +90,7 @@ fn sweep<A>(
     table: &HashMap<MapData, FlowKey<A>, Flow<A>>,
     generations: &Generations<'_>,
     timeouts: &Timeouts,
+    mapped: bool,
     now: u32,
 ) -> Result<Found<A>, DataplaneError>
 where
@@ -93,6 +99,8 @@ where
     Flow<A>: aya::Pod,
 {
     let mut found = Found { flows: 0, expired: Vec::new() };
+    // A mapping lives as long as its socket's flows: when each port was last used, and the mappings, which are judged at the end.
+    let (mut ports, mut mappings) = (Table::<(AnyAddress, Be16), u32>::new(), Vec::new());
     for entry in table.iter() {
         let (key, flow) = entry?;
         let sibling_key = flow.sibling(key.protocol);
@@ -114,9 +122,30 @@ where
         let seen = sibling.map_or(tcp::Flags::default(), |reply| reply.seen);
         let answered = sibling.is_some_and(|reply| reply.packets > 0);
         let allowed = timeouts.of(key.protocol, flow.seen, seen, answered);
-        let idle = now.saturating_sub(flow.last_used.max(reply_last_used));
+        let last_used = flow.last_used.max(reply_last_used);
+        if mapped && key.protocol == Protocol::UDP && !key.zone.is_of_mappings() {
+            // Of a flow to the outside it is the source after translation, of one from there what was asked for.
+            let (before, after) = (key.tuple, flow.after);
+            for port in [(after.source, after.source_port), (before.destination, before.destination_port)] {
+                let port_used = ports.entry((port.0.any(), port.1)).or_default();
+                *port_used = last_used.max(*port_used);
+            }
+        }
+        if key.zone.is_of_mappings() && sibling.is_some() && generations.has(&flow) {
+            mappings.push((key, flow, reply_last_used));
+            continue;
+        }
+        let idle = now.saturating_sub(last_used);
         if sibling.is_none() || !generations.has(&flow) || idle > allowed {
             found.expired.push(Expired { key, reply: sibling_key, last_used: flow.last_used, reply_last_used });
+        }
+    }
+    for (key, flow, reply_last_used) in mappings {
+        let after = flow.after;
+        let port_used = ports.get(&(after.source.any(), after.source_port)).copied().unwrap_or(0);
+        if now.saturating_sub(flow.last_used.max(port_used)) > timeouts.udp_answered {
+            let reply = flow.sibling(key.protocol);
+            found.expired.push(Expired { key, reply, last_used: flow.last_used, reply_last_used });
         }
     }
     Ok(found)

@@ -91,6 +91,8 @@ pub struct NetworkConfig {
     pub v4: GatewayConfig,
     /// The way to and from outside over IPv6.
     pub v6: GatewayConfig,
+    /// One UDP port of a container has one port outside for all destinations, and is reached there by everybody.
+    pub endpoint_independent: bool,
     /// Names of interfaces through which published ports are also reached at the container's own address. They need not exist.
     pub trusted: Vec<String>,
     /// Bytes.

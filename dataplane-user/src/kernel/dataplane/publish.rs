@@ -73,13 +73,7 @@ impl Dataplane {
     /// Tells the shield whether any port limits its clients: where none does, it need not look for them.
     fn write_limited(&mut self) -> Result<(), DataplaneError> {
         let limited = self.ports.values().flat_map(|port| &port.entries).any(|(_, value)| value.rate != 0);
-        let mut config = self.maps.config.get(&0, 0)?;
-        let flags = if limited { config.flags | Config::RATED } else { config.flags & !Config::RATED };
-        if flags != config.flags {
-            config.flags = flags;
-            self.maps.config.set(0, config, 0)?;
-        }
-        Ok(())
+        self.set_config_flag(Config::RATED, limited)
     }
 
     /// What went through a port since it was published.

@@ -8,6 +8,7 @@ mod containers;
 mod crossing;
 mod flows;
 mod fragments;
+mod mapping;
 mod modes;
 mod neighbors;
 mod packets;
@@ -190,6 +191,7 @@ impl Bench {
             icc: true,
             v4: GatewayConfig { masquerade: true, ..GatewayConfig::default() },
             v6: GatewayConfig { masquerade: true, ..GatewayConfig::default() },
+            endpoint_independent: false,
             trusted: Vec::new(),
             mtu: 1500,
         }
