@@ -245,7 +245,7 @@ mod tests {
         #[test]
         fn keys_are_the_same_in_few_instructions_too(words: [u32; 10], at in 0..40_usize, change in 0..=1_u8) {
             let other = |index: usize| if index == at / 4 { words[index] ^ u32::from(change) << (at % 4 * 8) } else { words[index] };
-            let [first, second] = [&|index: usize| words[index] as u32, &other as &dyn Fn(usize) -> u32].map(|word| FragmentKey {
+            let [first, second] = [&|index: usize| words[index], &other as &dyn Fn(usize) -> u32].map(|word| FragmentKey {
                 source: AnyAddress([word(0), word(1), word(2), word(3)]),
                 destination: AnyAddress([word(4), word(5), word(6), word(7)]),
                 identification: word(8),
