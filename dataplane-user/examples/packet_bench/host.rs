@@ -96,6 +96,7 @@ impl Host {
             ipv6: Some(v6),
             mtu: 1500,
             device,
+            inside: false,
         }])?;
         Ok(())
     }
