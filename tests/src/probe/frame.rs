@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use etherparse::{IpHeaders, LaxPacketHeaders, NetHeaders, PacketBuilder, PacketBuilderStep};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use crate::fail::OrFail;
 use crate::net::Net;
@@ -62,6 +62,29 @@ impl FrameSocket {
     pub fn send(&self, frame: &[u8]) {
         let sent = (&self.socket).write(frame);
         assert!(matches!(sent, Ok(length) if length == frame.len()), "cannot send a frame: {sent:?}");
+    }
+
+    /// Keeps no other frames from now on than those with UDP straight after the IP header, so that a transfer cannot fill the socket.
+    #[track_caller]
+    pub fn only_udp(self) -> Self {
+        const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+        const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+        const EQUALS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+        let filter = [
+            (LOAD_HALF, 0, 0, 12),
+            (EQUALS, 0, 2, libc::ETH_P_IP),
+            (LOAD_BYTE, 0, 0, 14 + 9),
+            (EQUALS, 3, 4, libc::IPPROTO_UDP),
+            (EQUALS, 0, 3, libc::ETH_P_IPV6),
+            (LOAD_BYTE, 0, 0, 14 + 6),
+            (EQUALS, 0, 1, libc::IPPROTO_UDP),
+            (RETURN, 0, 0, 65536),
+            (RETURN, 0, 0, 0),
+        ];
+        let filter = filter.map(|(code, jt, jf, k)| SockFilter::new(code as u16, jt, jf, k as u32));
+        self.socket.attach_filter(&filter).or_fail("filter frames");
+        self
     }
 
     /// Sends a UDP datagram from one station to another, neither of which needs to be true.
