@@ -128,8 +128,7 @@ pub fn add_to_count(slot: u32, number: u64) {
 /// The reason why it died.
 #[inline(always)]
 pub fn follow<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, input: u32) -> Result<i32, DropReason> {
-    let way = find_out(skb, packet, entry, input)?;
-    if way == Way::Untouched {
+    if !find_out(skb, packet, entry, input)? {
         return Ok(NEXT);
     }
     // SAFETY: as in `find`.
@@ -140,17 +139,13 @@ pub fn follow<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, i
         return Ok(to_container(skb, flow));
     }
     rewrite::translate(skb, packet)?;
-    match way {
-        Way::Untouched => Ok(NEXT),
-        Way::Stack => {
-            if flow.target != 0 {
-                fragment::announce(packet, flow);
-            }
-            Ok(NEXT)
+    if rewrite::is_for_stack::<A>()? {
+        if flow.target != 0 {
+            fragment::announce(packet, flow);
         }
-        Way::Uplink => Ok(route::redirect(flow.ifindex, flow.next_hop)),
-        Way::Container => Ok(to_container(skb, flow)),
+        return Ok(NEXT);
     }
+    Ok(send(skb, flow))
 }
 
 /// Sends a container's packet to the IPv6 client of a flow that crosses. Only this direction is verified here, which is much less
@@ -161,11 +156,17 @@ pub fn follow<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, i
 /// The reason why it died.
 #[inline(always)]
 pub fn follow_back(skb: &Skb<'_>, packet: &Packet<V6>, entry: *mut Flow<V6>, input: u32) -> Result<i32, DropReason> {
-    let way = find_out(skb, packet, entry, input)?;
+    // What crosses never goes to the stack.
+    find_out(skb, packet, entry, input)?;
     crossing::leave(skb, packet)?;
     // SAFETY: as in `find`.
-    let flow = unsafe { &*entry };
-    Ok(if way == Way::Uplink { route::redirect(flow.ifindex, flow.next_hop) } else { to_container(skb, flow) })
+    Ok(send(skb, unsafe { &*entry }))
+}
+
+/// Sends a translated packet where its flow leads.
+#[inline(always)]
+fn send<A: Make>(skb: &Skb<'_>, flow: &Flow<A>) -> i32 {
+    if flow.target == 0 { route::redirect(flow.ifindex, flow.next_hop) } else { to_container(skb, flow) }
 }
 
 #[inline(always)]
@@ -181,33 +182,22 @@ fn crosses<A: Make>(flow: &Flow<A>) -> bool {
     A::IS_V6 && flow.flags & Flow::<A>::CROSSES != 0
 }
 
-/// Where a packet with a flow goes.
-#[derive(PartialEq, Eq)]
-enum Way {
-    /// To the stack, as it is.
-    Untouched,
-    /// To the stack, translated.
-    Stack,
-    /// Out through an uplink.
-    Uplink,
-    /// Into a container.
-    Container,
-}
-
-/// Decides where a packet goes, notes that it does, and plans its translation. A function of its own for its stack.
+/// Decides where a packet goes, notes that it does, and plans its translation, which tells whether the stack gets it then; `false` if
+/// the stack gets it as it is. A function of its own for its stack. What it finds out is read from memory that the verifier does not
+/// look into: Linux 6.1's loses track of it otherwise, and takes the stack's branch out as one that is never taken.
 #[inline(never)]
-fn find_out<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, input: u32) -> Result<Way, DropReason> {
+fn find_out<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, input: u32) -> Result<bool, DropReason> {
     // SAFETY: as in `find`. Two CPUs may count at once; a lost count is all that can happen.
     let flow = unsafe { &mut *entry };
     let target = flow.target;
     if flow.flags & Flow::<A>::TO_HOST != 0 {
         pass(skb, packet, flow);
         rewrite::plan(flow, None, 0)?;
-        return Ok(Way::Stack);
+        return Ok(true);
     }
     let by_stack = flow.flags & Flow::<A>::BY_STACK != 0;
     if by_stack && target == 0 {
-        return Ok(Way::Untouched);
+        return Ok(false);
     }
     let mut macs = None;
     if target == 0 {
@@ -216,7 +206,7 @@ fn find_out<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, inp
             match find_way(skb, packet, flow, input)? {
                 Search::Found => {}
                 Search::ForStack if crosses(flow) => return Err(DropReason::OtherFamily),
-                Search::ForStack => return Ok(Way::Untouched),
+                Search::ForStack => return Ok(false),
                 Search::Moved => {
                     retire(flow, packet.protocol, true);
                     return Err(DropReason::NoFlow);
@@ -237,16 +227,12 @@ fn find_out<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, inp
         return Err(DropReason::OtherFamily);
     }
     if odd && target == 0 {
-        return Ok(Way::Untouched);
+        return Ok(false);
     }
     pass(skb, packet, flow);
     // What is for a container must be translated before the stack has it.
     rewrite::plan(flow, if odd { None } else { macs }, u8::from(!odd))?;
-    Ok(match target {
-        _ if odd => Way::Stack,
-        0 => Way::Uplink,
-        _ => Way::Container,
-    })
+    Ok(true)
 }
 
 /// What came of looking for a flow's next hop.

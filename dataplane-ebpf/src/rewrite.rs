@@ -108,6 +108,16 @@ pub fn plan<A: Rewrite>(flow: &Flow<A>, macs: Option<([u8; 6], [u8; 6])>, hops: 
     Ok(())
 }
 
+/// Was it planned that the kernel routes the packet, and not we?
+///
+/// # Errors
+///
+/// [`DropReason::RewriteFailed`] when there is no plan.
+#[inline(always)]
+pub fn is_for_stack<A: Rewrite>() -> Result<bool, DropReason> {
+    Ok(draft::<A>()?.hops == 0)
+}
+
 /// Gives the packet the addresses and ports that were planned.
 ///
 /// # Errors
