@@ -4,7 +4,7 @@ use super::{packets::*, *};
 
 #[test]
 fn row_1_a_packet_to_a_neighbour_is_redirected_unchanged() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             for payload in
                 [Payload::Tcp(4000, 80, ACK), Payload::Udp(4000, 53), Payload::Echo(7, true), Payload::Other(ESP)]
@@ -19,7 +19,7 @@ fn row_1_a_packet_to_a_neighbour_is_redirected_unchanged() {
 
 #[test]
 fn row_1_does_not_hold_with_icc_off() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let network = NetworkConfig { icc: false, ..bench.network(1) };
         let endpoints = [bench.endpoint(A), bench.endpoint(B)];
         bench.dataplane.set_network(&network, &endpoints).unwrap();
@@ -32,7 +32,7 @@ fn row_1_does_not_hold_with_icc_off() {
 
 #[test]
 fn row_2_another_network_is_not_reached_by_any_protocol() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             for payload in
                 [Payload::Tcp(4000, 80, SYN), Payload::Udp(4000, 53), Payload::Echo(7, true), Payload::Other(ESP)]
@@ -46,7 +46,7 @@ fn row_2_another_network_is_not_reached_by_any_protocol() {
 
 #[test]
 fn row_3_the_host_takes_what_is_for_the_host() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             for to in [family.gateway(), family.host()] {
                 let frame = Packet::new(A, family.a(), to, Payload::Tcp(4000, 22, SYN)).frame();
@@ -59,7 +59,7 @@ fn row_3_the_host_takes_what_is_for_the_host() {
 
 #[test]
 fn row_17_lies_about_the_source_die() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let honest = Packet::new(A, family.a(), family.b(), Payload::Udp(4000, 53));
             let stolen_mac = Packet { macs: (mac(B), mac(B)), ..honest };
@@ -74,7 +74,7 @@ fn row_17_lies_about_the_source_die() {
 
 #[test]
 fn an_internal_network_has_no_outside() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let network = NetworkConfig { internal: true, ..bench.network(1) };
         let endpoints = [bench.endpoint(A), bench.endpoint(B)];
         bench.dataplane.set_network(&network, &endpoints).unwrap();
@@ -94,7 +94,7 @@ fn an_internal_network_has_no_outside() {
 
 #[test]
 fn cut_packets_die_and_unknown_interfaces_carry_nothing() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let frame = Packet::new(A, family.a(), family.outside(), Payload::Tcp(4000, 80, SYN)).frame();
             let head = if family == Family::V4 { 14 + 20 } else { 14 + 40 };

@@ -72,7 +72,7 @@ fn ethertype(frame: &[u8]) -> u16 {
 
 #[test]
 fn row_10_there_and_back() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         for (request, reply) in EXCHANGES {
             let run = bench.arrives(&from_client(request).frame());
@@ -95,7 +95,7 @@ fn row_10_there_and_back() {
 /// The connection goes on by the flow table once the client has shown that it sees the answers, with the same port.
 #[test]
 fn a_proven_flow_crosses_on() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         for (request, _) in EXCHANGES {
             let got = bench.opens(request);
@@ -138,7 +138,7 @@ fn acknowledge(frame: &mut [u8], number: u32) {
 
 #[test]
 fn row_10_a_container_with_ipv6_is_a_client_as_well() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         for (request, reply) in EXCHANGES {
             let run = bench.sends(C, &Packet::new(C, Family::V6.c(), Family::V6.host(), request).frame());
@@ -156,7 +156,7 @@ fn row_10_a_container_with_ipv6_is_a_client_as_well() {
 
 #[test]
 fn two_clients_with_one_port_get_two() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         for request in [Payload::Tcp(20_000, HTTP.1, SYN), Payload::Udp(20_000, DNS.1)] {
             let mut ports = Vec::new();
@@ -176,7 +176,7 @@ fn two_clients_with_one_port_get_two() {
 
 #[test]
 fn a_port_of_the_hosts_own_socket_is_not_chosen() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         let requests = [Payload::Tcp(20_000, HTTP.1, SYN), Payload::Udp(20_001, DNS.1)];
         let held = (TcpListener::bind("0.0.0.0:20000").unwrap(), UdpSocket::bind("0.0.0.0:20001").unwrap());
@@ -195,7 +195,7 @@ fn a_port_of_the_hosts_own_socket_is_not_chosen() {
 /// What a container sends to its gateway is the host's, but for the answers to what has crossed.
 #[test]
 fn only_answers_cross_back() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         for (request, _) in EXCHANGES {
             let got = bench.opens(request);
@@ -218,7 +218,7 @@ fn only_answers_cross_back() {
 
 #[test]
 fn without_a_published_port_nothing_crosses() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         for (protocol, port) in [(Protocol::TCP, HTTP.1), (Protocol::UDP, DNS.1)] {
             let request = if protocol == Protocol::TCP { EXCHANGES[0].0 } else { EXCHANGES[1].0 };
@@ -236,7 +236,7 @@ fn without_a_published_port_nothing_crosses() {
 
 #[test]
 fn the_end_of_the_container_ends_its_crossings() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         for (request, _) in EXCHANGES {
             let got = bench.opens(request);
@@ -252,7 +252,7 @@ fn the_end_of_the_container_ends_its_crossings() {
 
 #[test]
 fn clients_that_may_not_or_come_too_often_do_not_cross() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         let mut port = Bench::port(Family::V6, HTTP.1, HTTP.0);
         port.entries[0].container = Family::V4.a();
@@ -276,7 +276,7 @@ fn clients_that_may_not_or_come_too_often_do_not_cross() {
 fn what_cannot_change_family_dies() {
     /// Where UDP's checksum lies in IPv4.
     const UDP_CHECKSUM: usize = 14 + 20 + 6;
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         for (request, _) in EXCHANGES {
             let got = bench.opens(request);
@@ -323,7 +323,7 @@ fn extend(frame: &[u8], header: u8, mut bytes: [u8; 8]) -> Vec<u8> {
 /// A packet shrinks on its way in and grows on its way out; a batch of segments is judged by its segments.
 #[test]
 fn sizes_are_judged_as_they_will_be() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         let got = bench.opens(EXCHANGES[0].0);
         let segments = |bench: &mut Bench, program, frame: &[u8], ifindex, gso_size| {
@@ -344,7 +344,7 @@ fn sizes_are_judged_as_they_will_be() {
 #[test]
 fn the_segment_size_of_a_syn_fits_the_uplink() {
     const OPTIONS: usize = 14 + 40 + 20;
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.publish_crossing();
         bench.dataplane.set_uplinks(&[UplinkConfig { mtu: 1400, ..bench.uplink() }]).unwrap();
         let nothing = etherparse::TcpOptionElement::Noop;

@@ -24,7 +24,7 @@ fn answer(seen: &Packet, reply: Payload) -> Packet {
 
 #[test]
 fn row_14_a_container_is_masqueraded_there_and_back() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             for (request, reply) in EXCHANGES {
                 let sent = Packet::new(A, family.a(), family.outside(), request);
@@ -47,7 +47,7 @@ fn row_14_a_container_is_masqueraded_there_and_back() {
 
 #[test]
 fn a_port_outside_of_the_pool_is_replaced_by_one_that_does_not_depend_on_the_destination() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let port = |bench: &mut Bench, to: u16| {
                 let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(40_000, to));
@@ -65,7 +65,7 @@ fn a_port_outside_of_the_pool_is_replaced_by_one_that_does_not_depend_on_the_des
 
 #[test]
 fn two_containers_with_one_port_get_two() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let mut ports = Vec::new();
             for (slot, source) in [(A, family.a()), (B, family.b())] {
@@ -83,7 +83,7 @@ fn two_containers_with_one_port_get_two() {
 
 #[test]
 fn a_published_port_is_never_given_out() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             bench.dataplane.publish(&[Bench::port(family, 20_000, 80)]).unwrap();
             let sent = Packet::new(B, family.b(), family.outside(), Payload::Tcp(20_000, 443, SYN));
@@ -95,7 +95,7 @@ fn a_published_port_is_never_given_out() {
 
 #[test]
 fn a_port_of_the_hosts_own_socket_is_never_given_out() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let held = std::net::UdpSocket::bind((family.host(), 0)).unwrap();
             let listener = std::net::TcpListener::bind((family.any(), 20_000)).unwrap();
@@ -109,7 +109,7 @@ fn a_port_of_the_hosts_own_socket_is_never_given_out() {
 
 #[test]
 fn row_9_a_published_port_keeps_the_clients_address() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
             let syn = Packet::outside(family.outside(), family.host(), Payload::Tcp(5000, 8080, SYN));
@@ -135,7 +135,7 @@ fn row_9_a_published_port_keeps_the_clients_address() {
 
 #[test]
 fn rows_4_and_5_a_published_port_is_reached_from_containers() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
             for (slot, source) in [(C, family.c()), (B, family.b())] {
@@ -164,7 +164,7 @@ fn rows_4_and_5_a_published_port_is_reached_from_containers() {
 
 #[test]
 fn row_11_a_containers_address_is_closed_to_the_outside() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             for payload in [Payload::Tcp(5000, 80, SYN), Payload::Udp(5000, 80), Payload::Echo(1, true)] {
                 let before = bench.drops(0, DropReason::DirectAccess);
@@ -178,7 +178,7 @@ fn row_11_a_containers_address_is_closed_to_the_outside() {
 
 #[test]
 fn what_is_not_ours_is_left_alone() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             for (to, payload) in [
                 (family.host(), Payload::Tcp(5000, 22, SYN)),
@@ -196,7 +196,7 @@ fn what_is_not_ours_is_left_alone() {
 
 #[test]
 fn strays_open_nothing() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let probe = |payload| Packet::new(A, family.a(), family.outside(), payload).frame();
             for flags in [ACK, FIN | ACK, RST, SYN | ACK] {
@@ -209,7 +209,7 @@ fn strays_open_nothing() {
 
 #[test]
 fn time_to_live_ends_at_the_host() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let syn = Packet::new(A, family.a(), family.outside(), Payload::Tcp(20_000, 443, SYN));
             let frame = syn.ttl(1).frame();
@@ -226,7 +226,7 @@ fn time_to_live_ends_at_the_host() {
 /// A batch of segments is judged by its segments: 65,000 bytes in pieces of 1448 pass, a piece too many bytes long does not.
 #[test]
 fn what_is_too_big_for_the_uplink_is_left_to_the_stack() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let syn = Packet::new(A, family.a(), family.outside(), Payload::Tcp(20_000, 443, SYN));
             assert_eq!(bench.sends(A, &syn.frame()).verdict, REDIRECT);
@@ -251,7 +251,7 @@ fn open(bench: &mut Bench, family: Family) -> Vec<u8> {
 
 #[test]
 fn the_end_of_an_endpoint_ends_its_flows() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let reply = open(bench, family);
             assert_eq!(bench.arrives(&reply).verdict, REDIRECT, "the control");
@@ -266,7 +266,7 @@ fn the_end_of_an_endpoint_ends_its_flows() {
 
 #[test]
 fn setting_an_endpoint_again_keeps_its_flows() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let reply = open(bench, family);
             let config = bench.endpoint(A);
@@ -308,7 +308,7 @@ fn flows_outlive_the_agent() {
 
 #[test]
 fn garbage_is_collected_and_nothing_else() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let reply = open(bench, family);
             let report = bench.dataplane.collect_garbage().unwrap();
@@ -326,7 +326,7 @@ fn garbage_is_collected_and_nothing_else() {
 
 #[test]
 fn a_closed_connection_is_taken_up_by_a_new_syn() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let out = |bench: &mut Bench, flags| {
                 let packet = Packet::new(A, family.a(), family.outside(), Payload::Tcp(20_000, 443, flags));
@@ -350,7 +350,7 @@ fn a_closed_connection_is_taken_up_by_a_new_syn() {
 
 #[test]
 fn udp_without_a_checksum_stays_without() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let mut frame = Packet::new(A, Family::V4.a(), Family::V4.outside(), Payload::Udp(20_000, 53)).frame();
         frame[14 + 20 + 6..14 + 20 + 8].copy_from_slice(&[0, 0]);
         let run = bench.sends(A, &frame);
@@ -362,7 +362,7 @@ fn udp_without_a_checksum_stays_without() {
 
 #[test]
 fn without_an_uplink_nothing_goes_out() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.dataplane.set_uplinks(&[]).unwrap();
         for family in FAMILIES {
             let frame = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame();
@@ -379,7 +379,7 @@ fn without_an_uplink_nothing_goes_out() {
 
 #[test]
 fn row_15_without_masquerade_the_containers_own_address_leaves() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let none = GatewayConfig::default();
         let network = NetworkConfig { v4: none, v6: none, ..bench.network(1) };
         let endpoints = [bench.endpoint(A), bench.endpoint(B)];
@@ -398,7 +398,7 @@ fn row_15_without_masquerade_the_containers_own_address_leaves() {
 /// An ICMP error is told to who sent the packet that it is about; in a network by who got it, outside by any router.
 #[test]
 fn errors_about_other_people_s_packets_die() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
             assert_eq!(bench.sends(A, &sent.frame()).verdict, REDIRECT);
@@ -428,7 +428,7 @@ fn errors_about_other_people_s_packets_die() {
 /// The kernel does not look at the source of IPv6 packets, and a container would answer the host.
 #[test]
 fn nobody_outside_has_the_host_s_address() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
             let from = |source| Packet::outside(source, family.host(), Payload::Tcp(5000, 8080, SYN)).frame();

@@ -118,7 +118,7 @@ impl Bench {
 
 #[test]
 fn row_14_fragments_are_masqueraded_there_and_back() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             for (request, reply) in [
                 (Payload::Udp(20_000, 53), Payload::Udp(53, 20_000)),
@@ -143,7 +143,7 @@ fn row_14_fragments_are_masqueraded_there_and_back() {
 
 #[test]
 fn rows_4_and_9_fragments_come_to_published_ports_and_back() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let mut port = Bench::port(family, 8080, 80);
             port.entries[0].protocol = Protocol::UDP;
@@ -174,7 +174,7 @@ fn rows_4_and_9_fragments_come_to_published_ports_and_back() {
 
 #[test]
 fn fragments_that_come_before_the_first_one_are_sent_after_it() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let sent = cut(&Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)), 7);
             for piece in sent[1..].iter().rev() {
@@ -195,7 +195,7 @@ fn fragments_that_come_before_the_first_one_are_sent_after_it() {
 #[test]
 fn lone_fragments_push_out_their_senders_oldest() {
     for family in FAMILIES {
-        Host::new().run(|bench| {
+        on_bench(|bench| {
             let lone = |slot, from, id| cut(&Packet::new(slot, from, family.outside(), Payload::Udp(20_000, 53)), id);
             for id in 0..PLACES as u16 {
                 assert_eq!(bench.sends(A, &lone(A, family.a(), id)[1]).verdict, SHOT);
@@ -216,7 +216,7 @@ fn lone_fragments_push_out_their_senders_oldest() {
 
 #[test]
 fn no_fragment_goes_where_its_packet_may_not() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             // A packet of A's that passes tells nothing about one of C's, nor about one to another network.
             let sent = cut(&Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)), 7);
@@ -244,7 +244,7 @@ fn no_fragment_goes_where_its_packet_may_not() {
 
 #[test]
 fn what_the_stack_has_cut_is_translated_on_its_way_out() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let (veth, uplink) = (bench.veths[A as usize], bench.uplink);
         for family in FAMILIES {
             let packet = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).ttl(63);
@@ -261,7 +261,7 @@ fn what_the_stack_has_cut_is_translated_on_its_way_out() {
 
 #[test]
 fn what_the_stack_has_cut_for_a_container_is_let_in() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let (bridge, veth, uplink) = (bench.bridges[1], bench.veths[A as usize], bench.uplink);
         let mut port = Bench::port(Family::V4, 8080, 80);
         port.entries[0].protocol = Protocol::UDP;

@@ -35,7 +35,7 @@ fn from_outside(family: Family, from: u16, to: u16) -> Vec<u8> {
 /// chosen without the option.
 #[test]
 fn a_socket_has_one_port_where_everybody_reaches_it() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.map_sockets();
         for family in FAMILIES {
             for from in [20_000, 40_000] {
@@ -62,7 +62,7 @@ fn a_socket_has_one_port_where_everybody_reaches_it() {
 
 #[test]
 fn without_the_option_only_who_was_asked_may_answer() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             let port = bench.leaves_from(A, family.a(), 20_000, 53);
             assert_eq!(bench.arrives(&from_outside(family, 53, port)).verdict, REDIRECT, "the control");
@@ -77,7 +77,7 @@ fn without_the_option_only_who_was_asked_may_answer() {
 /// A network with the option and one without: neither gets what the other holds.
 #[test]
 fn who_has_no_mapping_gets_no_mapped_port() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let network = NetworkConfig { endpoint_independent: true, ..bench.network(2) };
         bench.dataplane.set_network(&network, &[bench.endpoint(C)]).unwrap();
         for family in FAMILIES {
@@ -95,7 +95,7 @@ fn who_has_no_mapping_gets_no_mapped_port() {
 
 #[test]
 fn a_mapped_port_yields_to_the_host() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.map_sockets();
         for family in FAMILIES {
             assert_eq!(bench.leaves_from(A, family.a(), 20_000, 53), 20_000);
@@ -114,7 +114,7 @@ fn a_mapped_port_yields_to_the_host() {
 /// RFC 4787 REQ-9. Networks stay closed to each other's own addresses.
 #[test]
 fn containers_reach_each_other_by_mapped_ports() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.map_sockets();
         for family in FAMILIES {
             let port = bench.leaves_from(A, family.a(), 20_000, 53);
@@ -144,7 +144,7 @@ fn containers_reach_each_other_by_mapped_ports() {
 
 #[test]
 fn a_mapping_ends_with_its_endpoint() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.map_sockets();
         for family in FAMILIES {
             let port = bench.leaves_from(A, family.a(), 20_000, 53);
@@ -192,7 +192,7 @@ fn a_mapping_ends_when_nobody_has_used_it() {
 /// The programs look for mappings only where a network has the option.
 #[test]
 fn the_programs_know_whether_there_are_mappings() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let wanted = |bench: &Bench| {
             bench.dataplane.maps.config.get(&0, 0).unwrap().flags & layout::Config::ENDPOINT_INDEPENDENT != 0
         };

@@ -20,11 +20,15 @@ mod stack;
 mod timers;
 mod unbridged;
 
-use std::{future::Future, path::PathBuf};
+use std::{fs::File, future::Future, os::fd::AsRawFd as _, path::PathBuf, sync::Mutex};
 
-use dataplane_common::{DropReason, Protocol};
+use aya::maps::{Array, HashMap, Map, MapData};
+use dataplane_common::{
+    DropReason, Flow, FlowKey, Protocol, V4, V6,
+    fragment::{FragmentKey, Fragmented, MAX_SHELVES, Shelf},
+    rate::{Bucket, ClientKey},
+};
 use rtnetlink::LinkVeth;
-use tempfile::TempDir;
 
 use super::*;
 use crate::kernel::{NetNs, Netlink, mount, netns, sysctl};
@@ -49,11 +53,33 @@ fn bridge_mac(network: u16) -> [u8; 6] {
     [2, 0x42, 1, 0, 0, network as u8]
 }
 
-/// A host in a network namespace of its own: containers A (10.1.0.2, fd01::2) and B (.3) on network 1, C (10.2.0.2, fd02::2)
+/// A host in a network namespace of its own, with a bpffs of its own; both end with the process, since nothing is mounted anywhere:
+/// containers A (10.1.0.2, fd01::2) and B (.3) on network 1, C (10.2.0.2, fd02::2)
 /// on network 2, gateways `.1`, an uplink with 192.0.2.1 and 2001:db8::1 and a default route.
 struct Host {
-    folder: TempDir,
     netns: NetNs,
+    bpffs: File,
+}
+
+/// Benches that no test uses now. To verify all programs takes longer than most tests, in emulated machines above all.
+static IDLE: Mutex<Vec<(Host, Bench)>> = Mutex::new(Vec::new());
+
+/// Runs a test inside a host, with everything set up. Other tests have used the host before, or will.
+fn on_bench<T: Send>(test: impl FnOnce(&mut Bench) -> T + Send) -> T {
+    let idle = IDLE.lock().unwrap().pop();
+    let (host, mut bench) = idle.unwrap_or_else(|| {
+        let host = Host::new();
+        let bench = host.inside(async |netlink| Bench::new(&host.bpffs(), &netlink).await);
+        (host, bench)
+    });
+    // Who panics here takes both along.
+    let result = host.inside(async |_| {
+        let result = test(&mut bench);
+        bench.start_anew();
+        result
+    });
+    IDLE.lock().unwrap().push((host, bench));
+    result
 }
 
 /// What a test works with: the data plane and the numbers of the interfaces.
@@ -67,13 +93,16 @@ struct Bench {
 impl Host {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let netns = NetNs::create(&folder.path().join("host")).unwrap();
-        mount::ensure_bpffs(&folder.path().join("bpf")).unwrap();
-        Self { folder, netns }
+        let [netns, bpffs] = ["host", "bpf"].map(|name| folder.path().join(name));
+        mount::ensure_bpffs(&bpffs).unwrap();
+        let host = Self { netns: NetNs::create(&netns).unwrap(), bpffs: File::open(&bpffs).unwrap() };
+        netns::delete(&netns).unwrap();
+        mount::unmount(&bpffs).unwrap();
+        host
     }
 
     fn bpffs(&self) -> PathBuf {
-        self.folder.path().join("bpf")
+        format!("/proc/self/fd/{}", self.bpffs.as_raw_fd()).into()
     }
 
     /// Runs a test inside the host, with everything set up.
@@ -87,13 +116,6 @@ impl Host {
             runtime.block_on(async { test(Netlink::open().unwrap()).await })
         };
         self.netns.run(work).unwrap()
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = mount::unmount(&self.bpffs());
-        let _ = netns::delete(&self.folder.path().join("host"));
     }
 }
 
@@ -163,6 +185,47 @@ impl Bench {
         self.dataplane.retain(&[1, 2].into(), &[].into(), &[].into()).unwrap();
         self.dataplane.collect_garbage().unwrap();
         self.tell_all();
+    }
+
+    /// Forgets all that a test has told and sent.
+    fn start_anew(&mut self) {
+        // Links stay where they will be wanted again: the kernel takes its time to undo them.
+        self.dataplane.retain(&[1, 2].into(), &[A, B, C].into(), &[].into()).unwrap();
+        const KEYS: [usize; 2] = [size_of::<FlowKey<V4>>(), size_of::<FlowKey<V6>>()];
+        const FLOWS: [usize; 2] = [size_of::<Flow<V4>>(), size_of::<Flow<V6>>()];
+        for name in ["FLOWS4", "EMBRYOS4"] {
+            self.remove_all_from::<{ KEYS[0] }, { FLOWS[0] }>(name);
+        }
+        for name in ["FLOWS6", "EMBRYOS6"] {
+            self.remove_all_from::<{ KEYS[1] }, { FLOWS[1] }>(name);
+        }
+        self.remove_all_from::<{ size_of::<FragmentKey>() }, { size_of::<Fragmented>() }>("FRAGMENTED");
+        self.remove_all_from::<{ size_of::<ClientKey>() }, { size_of::<Bucket>() }>("CLIENTS");
+        self.fill_with_zeroes::<{ size_of::<Shelf>() }>("SHELVES", MAX_SHELVES as u32);
+        self.fill_with_zeroes::<{ size_of::<u64>() }>("FLOW_COUNTS", C + 1);
+        let drops = &mut self.dataplane.maps.drops;
+        for key in drops.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            drops.remove(&key).unwrap();
+        }
+        self.tell_all();
+    }
+
+    /// Removes all entries of a hash map with keys of `K` bytes and values of `V` bytes.
+    fn remove_all_from<const K: usize, const V: usize>(&self, name: &str) {
+        let mut map = HashMap::<_, [u8; K], [u8; V]>::try_from(self.map(name)).unwrap();
+        for key in map.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            map.remove(&key).unwrap();
+        }
+    }
+
+    /// Makes the first elements of an array with values of `V` bytes what they were at first.
+    fn fill_with_zeroes<const V: usize>(&self, name: &str, count: u32) {
+        let mut map = Array::<_, [u8; V]>::try_from(self.map(name)).unwrap();
+        (0..count).for_each(|index| map.set(index, [0; V], 0).unwrap());
+    }
+
+    fn map(&self, name: &str) -> Map {
+        Map::from_map_data(MapData::from_pin(self.dataplane.root.join("maps").join(name)).unwrap()).unwrap()
     }
 
     fn uplink(&self) -> UplinkConfig {
@@ -284,7 +347,7 @@ async fn pair(netlink: &Netlink, name: &str) -> u32 {
 fn every_program_loads_and_stays_within_its_budget() {
     // A fifth of what the kernel allows: room to grow, and a warning before it is gone.
     const BUDGET: u32 = 200_000;
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let programs = bench.dataplane.programs();
         assert_eq!(programs.len(), 19);
         for program in programs {

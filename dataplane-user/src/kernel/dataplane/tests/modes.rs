@@ -71,7 +71,7 @@ impl Bench {
 
 #[test]
 fn nat_unprotected_opens_every_port_of_its_family() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for (family, other) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
             bench.set_mode(family, OPEN);
             for exchange in EXCHANGES {
@@ -96,7 +96,7 @@ fn nat_unprotected_opens_every_port_of_its_family() {
 
 #[test]
 fn nat_unprotected_masquerades_on_the_way_out() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             bench.set_mode(family, OPEN);
             let out = bench.sends(A, &Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame());
@@ -107,7 +107,7 @@ fn nat_unprotected_masquerades_on_the_way_out() {
 
 #[test]
 fn routed_opens_published_ports_and_echo() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for (family, other) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
             bench.set_mode(family, ROUTED);
             bench.publish_direct(family);
@@ -127,7 +127,7 @@ fn routed_opens_published_ports_and_echo() {
 
 #[test]
 fn routed_leaves_with_the_containers_own_address() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             bench.set_mode(family, ROUTED);
             let out = bench.sends(A, &Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53)).frame());
@@ -142,7 +142,7 @@ fn routed_leaves_with_the_containers_own_address() {
 /// A container that gets the address of one that has gone does not answer for it.
 #[test]
 fn the_end_of_either_end_ends_a_flow() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             bench.set_mode(family, OPEN);
             let asks = Packet::new(C, family.c(), family.a(), Payload::Udp(5000, 53)).frame();
@@ -164,7 +164,7 @@ fn the_end_of_either_end_ends_a_flow() {
 /// The address need not be the host's: it may be one that outside routes here. And no uplink need have one.
 #[test]
 fn the_way_out_may_have_an_address_of_its_own() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let uplink = UplinkConfig { ipv4: None, ipv6: None, ..bench.uplink() };
         bench.dataplane.set_uplinks(&[uplink]).unwrap();
         for (family, source) in [(Family::V4, "198.51.100.99"), (Family::V6, "2001:db8:99::99")] {
@@ -189,7 +189,7 @@ fn the_way_out_may_have_an_address_of_its_own() {
 
 #[test]
 fn an_internal_network_is_closed_in_every_mode() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for mode in [OPEN, ROUTED] {
             let network = NetworkConfig { internal: true, v4: mode, v6: mode, ..bench.network(1) };
             let endpoints = [bench.endpoint(A), bench.endpoint(B)];
@@ -205,7 +205,7 @@ fn an_internal_network_is_closed_in_every_mode() {
 
 #[test]
 fn an_isolated_network_and_the_host_do_not_reach_each_other() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let gateways = Vec::new();
         let network = NetworkConfig { internal: true, isolated: true, gateways, ..bench.network(1) };
         let endpoints = [bench.endpoint(A), bench.endpoint(B)];
@@ -230,7 +230,7 @@ fn an_isolated_network_and_the_host_do_not_reach_each_other() {
 
 #[test]
 fn trusted_interfaces_lead_to_published_ports() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let [published, closed, udp, echo] = EXCHANGES;
         for family in FAMILIES {
             for trusted in [vec!["up0".into(), bridge_name(2)], vec!["nowhere0".into()], vec![]] {

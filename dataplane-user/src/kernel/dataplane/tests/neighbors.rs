@@ -18,7 +18,7 @@ pub(super) fn arp(slot: u32, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
 
 #[test]
 fn arp_is_answered_for_neighbours() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let run = bench.sends(A, &arp(A, [10, 1, 0, 2], [10, 1, 0, 3]));
         assert_eq!(run.verdict, REDIRECT);
         let mut reply = mac(A).to_vec();
@@ -34,7 +34,7 @@ fn arp_is_answered_for_neighbours() {
 
 #[test]
 fn arp_for_the_gateway_and_for_nobody_goes_to_the_bridge() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for target in [[10, 1, 0, 1], [10, 1, 0, 99], [10, 2, 0, 2], [10, 1, 0, 2]] {
             let frame = arp(A, [10, 1, 0, 2], target);
             let run = bench.sends(A, &frame);
@@ -45,7 +45,7 @@ fn arp_for_the_gateway_and_for_nobody_goes_to_the_bridge() {
 
 #[test]
 fn row_17_arp_lies_die() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.dies(A, &arp(A, [10, 1, 0, 3], [10, 1, 0, 1]), DropReason::SpoofedArp);
         let mut frame = arp(A, [10, 1, 0, 2], [10, 1, 0, 1]);
         frame[22..28].copy_from_slice(&mac(B));
@@ -76,7 +76,7 @@ pub(super) const ADVERTISEMENT: u8 = 136;
 
 #[test]
 fn solicitations_are_answered_for_neighbours_by_every_address() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for (source, target) in
             [("fd01::2", "fd01::3"), ("fe80::42:ff:fe00:1", "fe80::42:ff:fe00:2"), ("fd01::2", "fe80::42:ff:fe00:2")]
         {
@@ -98,7 +98,7 @@ fn solicitations_are_answered_for_neighbours_by_every_address() {
 
 #[test]
 fn row_17_neighbour_discovery_lies_die() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let lie = DropReason::SpoofedArp;
         bench.dies(A, &discovery(A, "fd01::2", ADVERTISEMENT, "fd01::3", 2, mac(A)), lie);
         bench.dies(A, &discovery(A, "fd01::2", ADVERTISEMENT, "fd01::1", 2, mac(A)), lie);
@@ -118,7 +118,7 @@ fn row_17_neighbour_discovery_lies_die() {
 
 #[test]
 fn solicitations_for_the_gateway_go_to_the_bridge() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for target in ["fd01::1", "fd01::99", "fd02::2"] {
             let frame = discovery(A, "fd01::2", SOLICITATION, target, 1, mac(A));
             let run = bench.sends(A, &frame);
@@ -130,7 +130,7 @@ fn solicitations_for_the_gateway_go_to_the_bridge() {
 /// A gratuitous ARP packet tells the own address only.
 #[test]
 fn announcements_pass() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let own = Ipv4Addr::new(10, 1, 0, 2).octets();
         let frame = arp(A, own, own);
         assert_eq!(bench.sends(A, &frame).verdict, NEXT);

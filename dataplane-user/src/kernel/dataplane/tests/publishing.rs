@@ -57,7 +57,7 @@ impl Bench {
 
 #[test]
 fn a_port_is_one_slot_on_all_its_addresses() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         assert!(!bench.publishes(A));
         assert!(!bench.publish_ends_flows(PortConfig { rate: 5, ..port(&[]) }));
         for family in [Family::V4, Family::V6] {
@@ -79,7 +79,7 @@ fn a_port_is_one_slot_on_all_its_addresses() {
 
 #[test]
 fn ipv6_may_lead_to_an_ipv4_address() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let mut port = port(&[]);
         port.entries[1].container = Family::V4.a();
         bench.dataplane.publish(&[port]).unwrap();
@@ -89,7 +89,7 @@ fn ipv6_may_lead_to_an_ipv4_address() {
 
 #[test]
 fn only_listed_clients_may_use_a_restricted_port() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.dataplane.publish(&[port(&["10.0.0.0/8", "fd00::/8"])]).unwrap();
         assert_eq!(bench.entry(Family::V4, 8080).unwrap().flags, Published::RESTRICTED);
         assert_eq!(bench.entry(Family::V6, 8080).unwrap().flags, Published::RESTRICTED);
@@ -109,7 +109,7 @@ fn only_listed_clients_may_use_a_restricted_port() {
 
 #[test]
 fn flows_end_when_a_port_lets_fewer_in_or_leads_elsewhere() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let mut elsewhere = port(&[]);
         elsewhere.entries[0].container_port = 81;
         let mut fewer_addresses = elsewhere.clone();
@@ -132,7 +132,7 @@ fn flows_end_when_a_port_lets_fewer_in_or_leads_elsewhere() {
 
 #[test]
 fn a_slots_counters_begin_at_zero() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let some = PortCount { connections: 1, packets_in: 2, bytes_in: 3, packets_out: 4, bytes_out: 5 };
         let cpus = aya::util::nr_cpus().unwrap();
         let count = |bench: &mut Bench| {
@@ -177,7 +177,7 @@ fn a_restart_changes_nothing() {
 
 #[test]
 fn all_ports_are_published_or_none() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let before = port(&["10.0.0.0/8"]);
         bench.dataplane.publish(std::slice::from_ref(&before)).unwrap();
         // Another port on an address that is taken, after one that is new and one that changes.

@@ -144,7 +144,7 @@ fn travels(bench: &mut Bench, from: From, talk: Talk, sent: (Peer, Peer), seen: 
 
 #[test]
 fn every_way_there_and_back() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let cases = WAYS.into_iter().flat_map(|way| TALKS.map(|talk| (way, talk)));
         for (way, talk) in cases {
             for family in FAMILIES.into_iter().filter(|family| talk.goes(way, *family)) {

@@ -70,7 +70,7 @@ fn publish(bench: &mut Bench, family: Family, protocol: Protocol, rate: u32) -> 
 
 #[test]
 fn sources_of_our_networks_are_spoofed() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             publish(bench, family, Protocol::TCP, 0);
             for source in [family.a(), family.c(), family.gateway()] {
@@ -87,7 +87,7 @@ fn sources_of_our_networks_are_spoofed() {
 
 #[test]
 fn row_11_unsolicited_packets_to_containers_die_before_the_stack() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             for to in [family.a(), family.c()] {
                 for payload in [
@@ -108,7 +108,7 @@ fn row_11_unsolicited_packets_to_containers_die_before_the_stack() {
 /// What is not certain to die passes, unchanged and uncounted.
 #[test]
 fn what_the_shield_cannot_judge_passes() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             publish(bench, family, Protocol::TCP, 1);
             let direct = from_outside(family, family.a(), Payload::Tcp(5000, 80, SYN)).frame();
@@ -165,7 +165,7 @@ fn what_the_shield_cannot_judge_passes() {
 /// With no source address to translate, answers come to the container's own address.
 #[test]
 fn row_15_answers_to_a_container_that_is_not_masqueraded_pass() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let own = GatewayConfig { masquerade: false, ..GatewayConfig::default() };
         let config = NetworkConfig { v4: own, v6: own, ..bench.network(1) };
         bench.dataplane.set_network(&config, &[bench.endpoint(A), bench.endpoint(B)]).unwrap();

@@ -5,7 +5,7 @@ use super::{packets::*, *};
 
 #[test]
 fn row_6_the_host_itself_reaches_its_containers() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let (bridge, veth) = (bench.bridges[1], bench.veths[A as usize]);
         for family in FAMILIES {
             let frame = Packet::new(A, family.gateway(), family.a(), Payload::Tcp(5000, 80, SYN)).frame();
@@ -17,7 +17,7 @@ fn row_6_the_host_itself_reaches_its_containers() {
 
 #[test]
 fn row_11_what_the_host_forwards_is_let_in_only_with_a_flow() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let (bridge, veth, uplink) = (bench.bridges[1], bench.veths[A as usize], bench.uplink);
         for family in FAMILIES {
             let stranger = Packet::outside(family.outside(), family.a(), Payload::Tcp(5000, 80, SYN));
@@ -42,7 +42,7 @@ fn row_11_what_the_host_forwards_is_let_in_only_with_a_flow() {
 /// Somebody whose interface was plugged into the bridge by hand is a neighbour like any other.
 #[test]
 fn row_1_holds_for_whatever_is_plugged_into_a_bridge() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let (veth, foreign) = (bench.veths[A as usize], bench.bridges[2]);
         for family in FAMILIES {
             let machine = Packet {
@@ -83,7 +83,7 @@ fn row_1_holds_for_whatever_is_plugged_into_a_bridge() {
 
 #[test]
 fn what_has_a_flow_to_another_network_goes_up_to_be_refused_by_the_stack() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let bridge = bench.bridges[2];
         for family in FAMILIES {
             bench.dataplane.publish(&[Bench::port(family, 8080, 80)]).unwrap();
@@ -103,7 +103,7 @@ fn what_has_a_flow_to_another_network_goes_up_to_be_refused_by_the_stack() {
 
 #[test]
 fn no_private_source_leaves_an_uplink() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let (veth, uplink) = (bench.veths[A as usize], bench.uplink);
         for family in FAMILIES {
             let probe = |payload| Packet::new(A, family.a(), family.outside(), payload).ttl(63).frame();
@@ -124,7 +124,7 @@ fn no_private_source_leaves_an_uplink() {
 
 #[test]
 fn the_hosts_own_packets_leave_untouched() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let uplink = bench.uplink;
         for family in FAMILIES {
             let frame = Packet::outside(family.host(), family.outside(), Payload::Tcp(40_000, 443, SYN)).frame();
@@ -138,7 +138,7 @@ fn the_hosts_own_packets_leave_untouched() {
 
 #[test]
 fn row_2_holds_for_whatever_is_plugged_into_a_bridge() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let bridge = bench.bridges[1];
         for family in FAMILIES {
             let stranger = |to| Packet::new(A, family.b(), to, Payload::Udp(1, 2)).frame();
@@ -154,7 +154,7 @@ fn row_2_holds_for_whatever_is_plugged_into_a_bridge() {
 /// Docker's bridge, libvirt's: the stack has rules for what goes there, and may have translated it; so it sees both directions.
 #[test]
 fn other_managers_networks_are_reached_by_the_stack() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let (bridge, veth, uplink) = (bench.bridges[1], bench.veths[A as usize], bench.uplink);
         bench.dataplane.set_uplinks(&[UplinkConfig { inside: true, ..bench.uplink() }]).unwrap();
         for family in FAMILIES {

@@ -74,7 +74,7 @@ fn only(timer: Timer) -> Timeouts {
 
 #[test]
 fn every_state_has_its_timer() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         for family in FAMILIES {
             for (port, (_, steps)) in (20_000..).zip(STATES) {
                 steps.iter().for_each(|step| take(bench, family, port, *step));
@@ -94,7 +94,7 @@ fn every_state_has_its_timer() {
 /// RFC 5508 REQ-4, and SEMANTICS §7: no number of errors ends a mapping, and none keeps it.
 #[test]
 fn errors_keep_no_flow_alive() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         const USED: u16 = 20_000;
         const COMPLAINED_OF: u16 = 20_001;
         bench.dataplane.timeouts = only(|timeouts| &mut timeouts.udp_answered);

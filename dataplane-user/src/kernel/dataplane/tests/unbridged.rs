@@ -37,7 +37,7 @@ fn from_host(family: Family, slot: u32, to: std::net::IpAddr) -> Vec<u8> {
 
 #[test]
 fn what_the_bridge_would_take_goes_to_the_bridge_device() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.unbridge_b();
         for family in FAMILIES {
             for to in [family.gateway(), family.host(), family.group()] {
@@ -61,7 +61,7 @@ fn what_the_bridge_would_take_goes_to_the_bridge_device() {
 
 #[test]
 fn what_the_host_sends_goes_to_the_veth() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         bench.unbridge_b();
         let bridge = bench.bridges[1];
         for family in FAMILIES {
@@ -90,7 +90,7 @@ fn what_the_host_sends_goes_to_the_veth() {
 
 #[test]
 fn the_hosts_questions_are_answered() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         let bridge = bench.bridges[1];
         let arp = |target: [u8; 4]| of_host(arp(A, [10, 1, 0, 1], target), 22);
         let solicitation = |target: &str| of_host(discovery(A, "fd01::1", SOLICITATION, target, 1, mac(A)), 80);
@@ -123,7 +123,7 @@ fn the_hosts_questions_are_answered() {
 
 #[test]
 fn a_network_is_crowded_as_long_as_somebody_has_no_port() {
-    Host::new().run(|bench| {
+    on_bench(|bench| {
         assert!(!bench.is_crowded());
         bench.unbridge_b();
         assert!(bench.is_crowded());
