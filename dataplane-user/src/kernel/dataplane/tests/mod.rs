@@ -180,13 +180,6 @@ impl Bench {
         self.dataplane.set_uplinks(&[self.uplink()]).unwrap();
     }
 
-    /// Forgets flows, published ports and whatever a test has told otherwise, and tells it all again.
-    fn start_over(&mut self) {
-        self.dataplane.retain(&[1, 2].into(), &[].into(), &[].into()).unwrap();
-        self.dataplane.collect_garbage().unwrap();
-        self.tell_all();
-    }
-
     /// Forgets all that a test has told and sent.
     fn start_anew(&mut self) {
         // Links stay where they will be wanted again: the kernel takes its time to undo them.

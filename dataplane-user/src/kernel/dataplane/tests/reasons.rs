@@ -11,7 +11,7 @@ use super::{
     *,
 };
 
-/// Makes a packet die. What it changes is put back by [`Bench::start_over`].
+/// Makes a packet die. What it changes is put back by [`Bench::start_anew`].
 type Scene = fn(&mut Bench, Family);
 
 /// The packet that dies of a reason. `None`: no packet brings it about.
@@ -176,7 +176,7 @@ fn every_reason_is_seen_and_counted_once() {
                 let mut after = counts(&bench);
                 after.retain(|reason, packets| Some(&*packets) != before.get(reason));
                 assert_eq!(after, [(reason, before.get(&reason).copied().unwrap_or_default() + 1)].into());
-                bench.start_over();
+                bench.start_anew();
             }
         }
     });

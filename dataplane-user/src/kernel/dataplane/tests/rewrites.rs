@@ -158,7 +158,7 @@ fn every_way_there_and_back() {
                 let turned = |(client, server): (Peer, Peer)| (server, client);
                 travels(bench, way.client(family).0, talk, near, far, false);
                 travels(bench, way.server(), talk, turned(far), turned(near), true);
-                bench.start_over();
+                bench.start_anew();
             }
         }
     });
