@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 /// Asked for by name: what leads to the file system of this machine, what Spandrel uses, what only the Lab uses.
-const WANTED: [&str; 8] = ["virtio_pci", "9pnet_virtio", "9p", "veth", "bridge", "sch_ingress", "cls_bpf", "overlay"];
+const WANTED: [&str; 9] =
+    ["virtio_pci", "9pnet_virtio", "9p", "veth", "bridge", "macvlan", "sch_ingress", "cls_bpf", "overlay"];
 
 /// The files of all modules to load, each after what it depends on; `folder` is that of one kernel's modules.
 pub(super) fn to_load(folder: &Path) -> Result<Vec<PathBuf>> {

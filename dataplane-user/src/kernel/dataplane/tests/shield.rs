@@ -326,8 +326,10 @@ fn an_uplink_that_is_none_any_more_has_no_shield() {
         let uplink = UplinkConfig { ifindex, ..uplink };
         bench.dataplane.set_uplinks(std::slice::from_ref(&uplink)).unwrap();
         assert_eq!(attached(&netlink, "up0").await, Some(XdpAttached::Driver));
-        let down = LinkUnspec::new_with_index(ifindex).down().name("up1").build();
-        netlink.handle.link().set(down).execute().await.unwrap();
+        // Before 6.4 an interface must be down before it can be renamed.
+        for change in [LinkUnspec::new_with_index(ifindex).down(), LinkUnspec::new_with_index(ifindex).name("up1")] {
+            netlink.handle.link().set(change.build()).execute().await.unwrap();
+        }
         bench.dataplane.set_uplinks(&[UplinkConfig { name: "up1".into(), ..uplink }]).unwrap();
         assert_eq!(attached(&netlink, "up1").await, Some(XdpAttached::Driver));
         bench.dataplane.remove_all().unwrap();
