@@ -27,9 +27,36 @@ use crate::workspace::{Workspace, output};
 /// The kernels, by series.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
-/// The scenarios that make the core: who reaches whom, by which way, what a container may claim to be, and what goes on
-/// without an agent.
-const SCENARIOS: [&str; 6] = ["isolation", "published", "host", "outside", "spoofing", "agent_away"];
+/// The scenarios that make the core, by file: who reaches whom, by which way, what a container may claim to be, and what goes on
+/// without an agent. Each takes an emulated machine ten seconds or more, most of them to verify the programs.
+const SCENARIOS: [(&str, &[&str]); 6] = [
+    (
+        "isolation",
+        &["containers_of_one_network_reach_each_other", "networks_are_isolated", "no_protocol_crosses_networks"],
+    ),
+    (
+        "published",
+        &[
+            "another_network_reaches_published_ports",
+            "published_ports_keep_the_clients_address",
+            "a_neighbour_does_not_reach_loopback",
+            "a_container_without_ipv6_is_reached_by_ipv6",
+        ],
+    ),
+    (
+        "host",
+        &[
+            "a_container_reaches_the_host",
+            "the_host_reaches_every_container",
+            "the_host_reaches_published_ports_by_its_own_addresses",
+            "the_host_reaches_published_ports_by_loopback",
+            "the_host_sees_the_address_that_it_asked_for",
+        ],
+    ),
+    ("outside", &["containers_cannot_be_reached_by_a_route", "the_way_out_is_masqueraded"]),
+    ("spoofing", &["false_addresses_are_dropped", "false_arp_is_dropped"]),
+    ("agent_away", &["a_transfer_in_survives_the_agent", "everything_is_as_before_after_a_crash"]),
+];
 
 /// The tests of crate `spandrel` that talk to the kernel.
 const KERNEL_TESTS: &str = "kernel::";
@@ -106,8 +133,8 @@ fn suites(tests: &Executables, spandrel: &Path) -> Result<Vec<Suite>> {
         environment: environment.clone(),
     };
     let mut suites = vec![suite("programs", test(tests, "lib", "spandrel")?, &[KERNEL_TESTS, "--show-output"])];
-    for name in SCENARIOS {
-        suites.push(suite(name, test(tests, "test", name)?, &[]));
+    for (file, names) in SCENARIOS {
+        suites.push(suite(file, test(tests, "test", file)?, &[&["--exact"], names].concat()));
     }
     Ok(suites)
 }
@@ -179,6 +206,18 @@ fn report(columns: &[Verified]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A name that no test has would run nothing, and pass.
+    #[test]
+    fn every_scenario_is_there() {
+        for (file, names) in SCENARIOS {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/tests");
+            let text = fs::read_to_string(Path::new(path).join(file).with_extension("rs")).unwrap();
+            for name in names {
+                assert!(text.contains(&format!("\n#[test]\nfn {name}() {{")), "{file} has no test {name}");
+            }
+        }
+    }
 
     #[test]
     fn the_table_is_read_from_what_the_test_prints() {
