@@ -63,7 +63,7 @@ pub trait Address: Copy + Eq {
     fn is_link_local(self) -> bool;
     /// Multicast, or IPv4's limited broadcast 255.255.255.255.
     fn is_group(self) -> bool;
-    /// Never a destination of a packet that is routed: 0.0.0.0/8, 127.0.0.0/8, 240.0.0.0/4 but for the limited broadcast; `::`,
+    /// Never an address of a packet that is routed: 0.0.0.0/8, 127.0.0.0/8, 240.0.0.0/4 but for the limited broadcast; `::`,
     /// `::1` (RFC 6890 §2.2, RFC 1812 §5.3.7).
     fn is_martian(self) -> bool;
     /// The address to which all stations of a subnet listen (RFC 919 §7); IPv6 has none.

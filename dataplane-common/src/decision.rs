@@ -144,10 +144,10 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &P
     } else {
         return Verdict::Stack;
     };
-    // The stack drops what comes from a loopback address, too, and what comes from a link-local one must not leave its link
-    // (RFC 4291 §2.5.6).
+    // Nobody has such a source address, and the stack drops it; what comes from a link-local one must not leave its link (RFC 4291
+    // §2.5.6).
     if matches!(to_container, Verdict::Publish(_) | Verdict::Continue(_))
-        && (source.is_loopback() || (A::IS_V6 && source.is_link_local()))
+        && (source.is_martian() || source.is_group() || (A::IS_V6 && source.is_link_local()))
     {
         return Verdict::Stack;
     }

@@ -15,7 +15,7 @@ use dataplane_common::{
 };
 
 use crate::{
-    flow::{is_alive, progress_of, segment},
+    flow::{is_alive, is_of_direction, progress_of, segment},
     make::{self, Make, Ports, Work, work},
     maps::config,
     rate,
@@ -33,7 +33,8 @@ pub fn find<A: Make>(packet: &Packet<A>, zone: Zone) -> Option<*mut Flow<A>> {
     let value = A::embryos().get_ptr_mut(&work.key)?;
     // SAFETY: the kernel keeps the memory for the length of this run. It may give it to another flow meanwhile, though hardly
     // to one whose entry was used so recently: one packet would be misjudged.
-    if is_alive(unsafe { &*value }) { Some(value) } else { None }
+    let flow = unsafe { &*value };
+    if is_alive(flow) && is_of_direction(packet, flow) { Some(value) } else { None }
 }
 
 /// Has the flow of this entry, the original direction's, just been proven by the packet?

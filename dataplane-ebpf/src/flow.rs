@@ -61,6 +61,15 @@ pub fn is_alive<A: Make>(flow: &Flow<A>) -> bool {
         && (port == 0 || port_generation(port) == flow.port_generation)
 }
 
+/// Can the packet be of this direction of the flow? An identifier of 0 makes a question and its answer look the same.
+#[inline(always)]
+pub fn is_of_direction<A: Make>(packet: &Packet<A>, flow: &Flow<A>) -> bool {
+    // Without branches, which the verifier would follow one by one.
+    let out_of_place = (packet.kind == Kind::EchoRequest) & !flow.is_original()
+        | (packet.kind == Kind::EchoReply) & flow.is_original();
+    !out_of_place
+}
+
 /// Finds the packet's entry. One whose endpoint has stopped, or whose connection is over and that a new SYN takes up again,
 /// is forgotten here and not found.
 #[inline(always)]
@@ -74,6 +83,9 @@ pub fn find<A: Make>(packet: &Packet<A>, zone: Zone) -> Option<*mut Flow<A>> {
     // SAFETY: the pointer is to a map value that the kernel keeps for the length of this run. If the entry is deleted
     // meanwhile and its memory used again, one packet is misjudged at worst; the agent deletes only what is long idle.
     let flow = unsafe { &*value };
+    if !is_of_direction(packet, flow) {
+        return None;
+    }
     let alive = is_alive(flow);
     if alive && !packet.flags.opens() {
         return Some(value);

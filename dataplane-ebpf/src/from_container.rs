@@ -133,7 +133,14 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     }
     let zone = sender.endpoint.network;
     if fragment::is_unknown(packet, zone) {
-        let lone = lone(skb, sender, packet, near);
+        let to = if near {
+            To::Neighbor
+        } else if !group && !is_for_host(skb, sender) {
+            To::Bridge
+        } else {
+            To::Host
+        };
+        let lone = lone(skb, sender, packet, to);
         return shelf::wait(skb, sender.slot, lone);
     }
     let hearsay = packet.is_hearsay();
@@ -167,19 +174,27 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     flow::follow(skb, packet, entry, sender.network.bridge)
 }
 
+/// To whom a frame goes.
+enum To {
+    /// Another container of the network.
+    Neighbor,
+    /// Some other station that the bridge knows.
+    Bridge,
+    /// The host.
+    Host,
+}
+
 /// What happens by the rules to a fragment of whose packet nothing is known. A function of its own for its stack, which [`shelf`]
 /// must not add to.
 #[inline(never)]
-fn lone<A: Make>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>, near: bool) -> Result<i32, DropReason> {
-    if near {
-        to_neighbor(sender, packet, skb)
-    } else if !is_for_host(skb, sender) {
-        to_bridge(skb, sender)
-    } else {
-        match decision::from_container(&Maps, sender.network, A::gateway(sender.network), packet) {
+fn lone<A: Make>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>, to: To) -> Result<i32, DropReason> {
+    match to {
+        To::Neighbor => to_neighbor(sender, packet, skb),
+        To::Bridge => to_bridge(skb, sender),
+        To::Host => match decision::from_container(&Maps, sender.network, A::gateway(sender.network), packet) {
             Verdict::Drop(reason) => Err(reason),
             _ => Ok(NEXT),
-        }
+        },
     }
 }
 

@@ -125,8 +125,13 @@ pub(crate) fn ip(frame: &[u8]) -> Option<Ip> {
 /// Reads the packet inside an ICMP error, which may be cut anywhere behind its IP header.
 pub(crate) fn quoted(frame: &[u8], error: &Ip) -> Option<Ip> {
     let Kind::Error(at) = error.kind else { return None };
-    let packet = read(&frame[..error.end], at, error.tuple.protocol == ICMPV6)?;
-    Some(Ip { end: packet.end.min(error.end), ..packet })
+    let v6 = error.tuple.protocol == ICMPV6;
+    // It reaches as far as there are bytes: routers are known to garble the length that they quote.
+    let mut bytes = frame[..error.end].to_vec();
+    let length = error.end.saturating_sub(at + if v6 { 40 } else { 0 });
+    let field = at + if v6 { 4 } else { 2 };
+    bytes.get_mut(field..field + 2)?.copy_from_slice(&(length as u16).to_be_bytes());
+    read(&bytes, at, v6)
 }
 
 /// Reads the packet that begins at byte `at`; its end may lie beyond the bytes that there are.

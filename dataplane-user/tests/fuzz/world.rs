@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData};
+use dataplane_common::fragment::{FragmentKey, Fragmented, MAX_SHELVES, Shelf};
 use dataplane_common::{Flow, FlowKey, Protocol, V4, V6, layout};
 use ipnet::IpNet;
 use nix::mount::{MsFlags, mount as mount_fs};
@@ -48,6 +49,8 @@ pub(crate) struct World {
     pub(crate) counts: Array<MapData, u64>,
     endpoints: Array<MapData, layout::Endpoint>,
     port_generations: Array<MapData, u32>,
+    fragmented: aya::maps::HashMap<MapData, [u8; size_of::<FragmentKey>()], [u8; size_of::<Fragmented>()]>,
+    shelves: Array<MapData, [u8; size_of::<Shelf>()]>,
     shield: Program,
     indices: HashMap<String, u32>,
 }
@@ -79,6 +82,8 @@ impl World {
             counts: Map::Array(map("FLOW_COUNTS")).try_into().unwrap(),
             endpoints: Map::Array(map("ENDPOINTS")).try_into().unwrap(),
             port_generations: Map::Array(map("PORT_GENERATIONS")).try_into().unwrap(),
+            fragmented: Map::LruHashMap(map("FRAGMENTED")).try_into().unwrap(),
+            shelves: Map::Array(map("SHELVES")).try_into().unwrap(),
             shield: Program::open(&pin("programs", "shield")).unwrap(),
             indices: names.map(|name| (name.clone(), if_nametoindex(name.as_str()).unwrap())).collect(),
         };
@@ -122,8 +127,14 @@ impl World {
         self.dataplane.set_uplinks(&uplinks).unwrap();
     }
 
-    /// Forgets all flows.
+    /// Forgets all flows and fragments.
     pub(crate) fn reset(&mut self) {
+        for key in self.fragmented.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            self.fragmented.remove(&key).unwrap();
+        }
+        for shelf in 0..MAX_SHELVES as u32 {
+            self.shelves.set(shelf, [0; size_of::<Shelf>()], 0).unwrap();
+        }
         clear(&mut self.flows4);
         clear(&mut self.flows6);
         clear(&mut self.embryos4);
