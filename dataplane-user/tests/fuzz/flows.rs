@@ -57,6 +57,7 @@ impl Flows {
     pub(crate) fn translate(&self, zone: Zone, packet: &Packet<'_>) -> bool {
         match packet.before.kind {
             Kind::Error(_) => self.complains_rightly(zone, packet).is_ok(),
+            Kind::Later => self.between(zone, packet).next().is_some(),
             _ => self.known.get(&(zone, packet.before.tuple)).is_some_and(|known| known.after == packet.after.tuple),
         }
     }
@@ -146,13 +147,21 @@ impl Flows {
 
     /// Is a later fragment translated as a flow between its addresses says? Which one it belongs to, it does not tell itself.
     fn lead(&self, zone: Zone, packet: &Packet<'_>) -> bool {
-        let (before, after) = (addresses(&packet.before.tuple), addresses(&packet.after.tuple));
-        let known = self.known.iter().any(|((at, tuple), known)| {
-            (*at, addresses(tuple)) == (zone, before)
-                && (addresses(&known.after), known.receiver) == (after, packet.receiver())
-        });
         // How what was left to the stack would be translated has not been seen.
-        known || self.attempted.iter().any(|(at, tuple)| (*at, addresses(tuple)) == (zone, before))
+        let mut unseen = self.attempted.iter().map(|(at, tuple)| (*at, addresses(tuple)));
+        self.between(zone, packet).any(|known| known.receiver == packet.receiver())
+            || unseen.any(|way| way == (zone, addresses(&packet.before.tuple)))
+    }
+
+    /// The flows that change a packet's addresses as they were changed.
+    fn between(&self, zone: Zone, packet: &Packet<'_>) -> impl Iterator<Item = &Direction> {
+        let (before, after) = (addresses(&packet.before.tuple), addresses(&packet.after.tuple));
+        self.known
+            .iter()
+            .filter(move |((at, tuple), known)| {
+                (*at, addresses(tuple), addresses(&known.after)) == (zone, before, after)
+            })
+            .map(|(_, known)| known)
     }
 
     /// A packet of the host's own that may be given another port.
