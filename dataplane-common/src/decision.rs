@@ -144,11 +144,7 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &P
     } else {
         return Verdict::Stack;
     };
-    // Nobody has such a source address, and the stack drops it; what comes from a link-local one must not leave its link (RFC 4291
-    // §2.5.6).
-    if matches!(to_container, Verdict::Publish(_) | Verdict::Continue(_))
-        && (source.is_martian() || source.is_group() || (A::IS_V6 && source.is_link_local()))
-    {
+    if matches!(to_container, Verdict::Publish(_) | Verdict::Continue(_)) && !is_routed(source) {
         return Verdict::Stack;
     }
     // Nor is the host out there: a container would answer it, who never asked. What is for the stack, the stack judges.
@@ -156,6 +152,13 @@ pub fn from_outside<A: IpHeader, W: World<A>>(world: &W, uplink: u32, packet: &P
         return Verdict::Drop(DropReason::SpoofedOutside);
     }
     to_container
+}
+
+/// May what comes from this address be brought to a container? Nobody has a martian or a group's for a source, and the stack drops
+/// it; what comes from a link-local one must not leave its link (RFC 4291 §2.5.6).
+#[inline(always)]
+pub fn is_routed<A: IpHeader>(source: A) -> bool {
+    !(source.is_martian() || source.is_group() || (A::IS_V6 && source.is_link_local()))
 }
 
 /// A packet from elsewhere, through the interface `input`, straight to an address of a network. `None`: it is closed to that.

@@ -90,8 +90,12 @@ pub fn plant<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<*mut Flow<A>,
     }
     make::prepare_published(packet, Zone::OUTSIDE, Party::OUTSIDE, &work.published)?;
     let Some(config) = config() else { return Err(DropReason::NoPort) };
-    work.ask(packet, Zone::OUTSIDE);
     work.search.begin(packet, config);
+    if let Some(before) = find(packet, Zone::OUTSIDE) {
+        // Asked again: to the container it is one client, and its two questions must have one port.
+        // SAFETY: as in `find`.
+        work.keep_port(unsafe { (*before).after.source_port });
+    }
     // SAFETY: the callback has the signature that the helper calls, and `skb` outlives the call.
     unsafe { bpf_loop(TRIES, find_port::<A> as *mut c_void, (&raw const *skb).cast_mut().cast(), 0) };
     work.search.result?;

@@ -195,8 +195,9 @@ fn crosses<A: Make>(flow: &Flow<A>) -> bool {
 }
 
 /// Decides where a packet goes, notes that it does, and plans its translation, which tells whether the stack gets it then; `false` if
-/// the stack gets it as it is. A function of its own for its stack. What it finds out is read from memory that the verifier does not
-/// look into: Linux 6.1's loses track of it otherwise, and takes the stack's branch out as one that is never taken.
+/// the stack gets it as it is. A function of its own for its stack. It does not return what the plan tells already: as an enumeration
+/// of three it worked on Linux 6.12 and 6.18, but on 6.1 packets too big for their way were redirected, though the plan left them to the
+/// stack.
 #[inline(never)]
 fn find_out<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut Flow<A>, input: u32) -> Result<bool, DropReason> {
     // SAFETY: as in `find`. Two CPUs may count at once; a lost count is all that can happen.
@@ -312,7 +313,7 @@ fn pass<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, flow: &mut Flow<A>) {
     }
 }
 
-/// Notes how far a TCP connection has come. A function of its own for its stack.
+/// Notes how far a TCP connection has come.
 #[inline(always)]
 fn progress<A: Make>(packet: &Packet<A>, flow: &mut Flow<A>) {
     let before = progress_of(flow);

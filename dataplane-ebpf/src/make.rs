@@ -81,17 +81,28 @@ impl<A: Make> Work<A> {
         self.sibling = self.original.sibling(search.protocol);
     }
 
+    /// Tries a port first of which is known that it is the sender's.
+    #[inline(always)]
+    pub fn keep_port(&mut self, port: Be16) {
+        let mut after = self.original.after;
+        after.source_port = port;
+        self.original.after = after;
+        if self.search.ports == Ports::Choose {
+            self.search.ports = Ports::Known;
+        }
+    }
+
     /// Is that port, if it was chosen, published or in use by a socket of the host?
     #[inline(always)]
     pub fn is_anothers(&self, skb: &Skb<'_>, attempt: u32) -> bool {
         self.has_chosen(attempt) && is_taken::<A>(skb, self.search.protocol, &self.sibling.tuple)
     }
 
-    /// Was the port chosen that is tried now? A socket's first one is its mapping's, and known to be free.
+    /// Was the port chosen that is tried now? The first one may be known to be free.
     #[inline(always)]
     fn has_chosen(&self, attempt: u32) -> bool {
         let ports = self.search.ports;
-        ports == Ports::Choose || (ports == Ports::Mapped && attempt > 0)
+        ports == Ports::Choose || (ports == Ports::Known && attempt > 0)
     }
 }
 
@@ -106,8 +117,11 @@ pub enum Ports {
     Prefer,
     /// One of the pool that is nobody's.
     Choose,
-    /// That of the socket's mapping; where somebody held it towards the same destination before, one of the pool.
+    /// That of its socket's mapping, which is still to be found or made.
     Mapped,
+    /// The one that the flow has by now, which is the sender's already: by its socket's mapping, or since it asked before. Where somebody
+    /// else holds it towards the same destination, one of the pool.
+    Known,
 }
 
 /// How a free key for the reply is looked for, and what came of it.

@@ -6,7 +6,7 @@
 //! somebody new goes the way of packets to published ports. Not here: who may send at all, which `decision` says.
 
 use dataplane_common::{
-    DropReason, Protocol, Tuple, Zone,
+    DropReason, Protocol, Tuple, Zone, decision,
     layout::{Config, Published},
     wire::{Be16, Kind, Packet},
 };
@@ -116,7 +116,7 @@ fn recall<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> bool {
     let after = mapping.after;
     outside.source_port = after.source_port;
     work.original.after = outside;
-    work.set_ports(Ports::Mapped);
+    work.set_ports(Ports::Known);
     true
 }
 
@@ -129,8 +129,7 @@ pub fn leads_to<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> bool {
 /// A function of its own for its stack.
 #[inline(never)]
 fn find<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> bool {
-    // What comes from a link-local address must not leave its link (RFC 4291 §2.5.6).
-    if A::IS_V6 && packet.tuple.source.is_link_local() {
+    if !decision::is_routed(packet.tuple.source) {
         return false;
     }
     let Ok(work) = work::<A>() else { return false };

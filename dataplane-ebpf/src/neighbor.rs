@@ -106,6 +106,10 @@ pub fn discovery(skb: &Skb<'_>, container: &Sender, group: bool) -> Result<i32, 
     let endpoint = container.endpoint;
     let Some(ipv6) = skb.read::<Ipv6>(ethernet::LEN) else { return Err(DropReason::Malformed) };
     let message = ethernet::LEN + size_of::<Ipv6>();
+    if usize::from(ipv6.payload_length.get()) < offset_of!(Neighbor, option) {
+        // RFC 4861 §7.1: none ends before its target does.
+        return Err(DropReason::Malformed);
+    }
     if skb.read::<u8>(message) == Some(icmp::V6_NEIGHBOR_ADVERTISEMENT) {
         // Without a link-layer address it still tells who is there.
         let target = skb.read::<V6>(message + offset_of!(Neighbor, target));

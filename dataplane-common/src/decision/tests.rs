@@ -181,6 +181,32 @@ fn rows_9_11_and_12_outside_reaches_published_ports_only() {
 }
 
 #[test]
+fn a_source_that_nobody_can_have_reaches_no_published_port() {
+    let mut v6 = host();
+    v6.published.push((ip("2001:db8::1"), 8080, Protocol::TCP));
+    for flags in [Flags::SYN, Flags::ACK] {
+        let from = |source| {
+            let probe = to_address(v4(source), v4("192.0.2.1"), 8080, Kind::Tcp, flags);
+            from_outside(&host(), UPLINK, &probe)
+        };
+        assert_ne!(from("169.254.0.7"), Verdict::Stack, "the control: a neighbour without a DHCP server");
+        for source in
+            ["0.0.0.0", "0.1.2.3", "127.0.0.2", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255"]
+        {
+            assert_eq!(from(source), Verdict::Stack, "{source}");
+        }
+        let from = |source: &str| {
+            let [source, destination] = [source, "2001:db8::1"].map(|address| V6::from_any(ip(address).into()));
+            from_outside(&v6, UPLINK, &to_address(source, destination, 8080, Kind::Tcp, flags))
+        };
+        assert_ne!(from("2001:db8:7::7"), Verdict::Stack, "the control");
+        for source in ["::", "::1", "ff02::1", "ff0e::7", "fe80::7"] {
+            assert_eq!(from(source), Verdict::Stack, "{source}");
+        }
+    }
+}
+
+#[test]
 fn row_14_only_opening_packets_go_out_without_a_flow() {
     assert_eq!(container(0, &syn("198.51.100.1", 443)), Verdict::Route);
     for (kind, flags, reason) in [

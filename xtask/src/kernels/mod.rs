@@ -28,7 +28,7 @@ use crate::workspace::{Workspace, output};
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
 /// The scenarios that make the core, by file: who reaches whom, by which way, what a container may claim to be, and what goes on
-/// without an agent. Each takes an emulated machine ten seconds or more, most of them to verify the programs.
+/// without an agent. Each takes an emulated machine ten seconds or more, since it loads all programs anew.
 const SCENARIOS: [(&str, &[&str]); 6] = [
     (
         "isolation",

@@ -119,6 +119,22 @@ fn a_proven_flow_crosses_on() {
     });
 }
 
+#[test]
+fn a_client_that_asks_again_keeps_its_port() {
+    on_bench(|bench| {
+        bench.publish_crossing();
+        for request in [Payload::Tcp(20_000, HTTP.1, SYN), Payload::Udp(20_000, DNS.1)] {
+            assert_eq!(client_port(&bench.opens(request)), 20_000, "it is free");
+            let second = Packet { source: "2001:db8:7::8".parse().unwrap(), ..from_client(request) }.frame();
+            let port = client_port(&read(&bench.arrives(&second).frame));
+            assert_ne!(port, 20_000, "it is the first one's");
+            for _ in 0..8 {
+                assert_eq!(client_port(&read(&bench.arrives(&second).frame)), port, "{request:?}");
+            }
+        }
+    });
+}
+
 /// Writes an acknowledgment number into a TCP segment over IPv6, checksum included.
 fn acknowledge(frame: &mut [u8], number: u32) {
     const ACKNOWLEDGMENT: usize = 14 + 40 + 8;

@@ -208,6 +208,22 @@ fn strays_open_nothing() {
 }
 
 #[test]
+fn a_question_with_identifier_0_is_not_taken_for_an_answer() {
+    on_bench(|bench| {
+        for family in FAMILIES {
+            let ping = Packet::new(A, family.a(), family.outside(), Payload::Echo(0, true));
+            let seen = read(&bench.sends(A, &ping.frame()).frame);
+            let back = |payload| Packet::outside(family.outside(), seen.source, payload).frame();
+            let question = back(Payload::Echo(0, true));
+            let run = bench.arrives(&question);
+            assert_eq!((run.verdict, run.frame), (NEXT, question), "{family:?}: it asks the host");
+            assert_eq!(seen.payload, Payload::Echo(0, true), "or the control shows nothing");
+            assert_eq!(bench.arrives(&back(Payload::Echo(0, false))).verdict, REDIRECT, "{family:?}: the control");
+        }
+    });
+}
+
+#[test]
 fn time_to_live_ends_at_the_host() {
     on_bench(|bench| {
         for family in FAMILIES {

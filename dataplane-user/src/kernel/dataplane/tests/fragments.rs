@@ -243,6 +243,24 @@ fn no_fragment_goes_where_its_packet_may_not() {
 }
 
 #[test]
+fn no_frame_for_everybody_takes_a_lone_fragment_out_of_an_internal_network() {
+    on_bench(|bench| {
+        let network = NetworkConfig { internal: true, ..bench.network(1) };
+        let endpoints = [bench.endpoint(A), bench.endpoint(B)];
+        bench.dataplane.set_network(&network, &endpoints).unwrap();
+        for family in FAMILIES {
+            let lone = |to, id| {
+                let mut lone = cut(&Packet::new(A, family.a(), to, Payload::Udp(20_000, 53)), id)[1].clone();
+                lone[..6].fill(0xff);
+                lone
+            };
+            bench.dies(A, &lone(family.outside(), 7), DropReason::InternalNetwork);
+            bench.dies(A, &lone(family.c(), 8), DropReason::OtherNetwork);
+        }
+    });
+}
+
+#[test]
 fn what_the_stack_has_cut_is_translated_on_its_way_out() {
     on_bench(|bench| {
         let (veth, uplink) = (bench.veths[A as usize], bench.uplink);

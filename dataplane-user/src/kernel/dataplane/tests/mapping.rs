@@ -94,6 +94,24 @@ fn who_has_no_mapping_gets_no_mapped_port() {
 }
 
 #[test]
+fn a_source_that_nobody_can_have_reaches_no_mapped_port() {
+    on_bench(|bench| {
+        bench.map_sockets();
+        for (family, sources) in
+            [(Family::V4, ["0.0.0.0", "127.0.0.2", "224.0.0.1"]), (Family::V6, ["::", "ff02::1", "fe80::7"])]
+        {
+            bench.leaves_from(A, family.a(), 20_000, 53);
+            for source in sources {
+                let probe = Packet::outside(source.parse().unwrap(), family.host(), Payload::Udp(7000, 20_000)).frame();
+                let run = bench.arrives(&probe);
+                assert_eq!((run.verdict, run.frame), (NEXT, probe), "{source}: the stack drops it");
+            }
+            assert_eq!(bench.arrives(&from_outside(family, 7000, 20_000)).verdict, REDIRECT, "the control");
+        }
+    });
+}
+
+#[test]
 fn a_mapped_port_yields_to_the_host() {
     on_bench(|bench| {
         bench.map_sockets();

@@ -117,6 +117,22 @@ fn row_17_neighbour_discovery_lies_die() {
 }
 
 #[test]
+fn neighbour_messages_without_a_target_die() {
+    on_bench(|bench| {
+        for kind in [SOLICITATION, ADVERTISEMENT] {
+            let mut cut = discovery(A, "fd01::2", kind, "fd01::2", 1, mac(A));
+            for len in [4_u16, 23] {
+                cut.truncate(14 + 40 + usize::from(len));
+                cut[18..20].copy_from_slice(&len.to_be_bytes());
+                let unpadded = cut.clone();
+                bench.dies(A, &unpadded, DropReason::Malformed);
+                cut.resize(100, 0);
+            }
+        }
+    });
+}
+
+#[test]
 fn solicitations_for_the_gateway_go_to_the_bridge() {
     on_bench(|bench| {
         for target in ["fd01::1", "fd01::99", "fd02::2"] {

@@ -326,7 +326,7 @@ fn an_uplink_that_is_none_any_more_has_no_shield() {
         let uplink = UplinkConfig { ifindex, ..uplink };
         bench.dataplane.set_uplinks(std::slice::from_ref(&uplink)).unwrap();
         assert_eq!(attached(&netlink, "up0").await, Some(XdpAttached::Driver));
-        // Before 6.4 an interface must be down before it can be renamed.
+        // Linux 6.1 renames an interface only while it is down; 6.12 does not ask for that.
         for change in [LinkUnspec::new_with_index(ifindex).down(), LinkUnspec::new_with_index(ifindex).name("up1")] {
             netlink.handle.link().set(change.build()).execute().await.unwrap();
         }
