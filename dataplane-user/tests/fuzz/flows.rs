@@ -81,13 +81,15 @@ impl Flows {
     /// that flow goes is known; to the outside it is seen when it leaves.
     pub(crate) fn note_attempt(&mut self, zone: Zone, sender: Option<Container>, packet: &Packet<'_>) -> Judgement<()> {
         let spoofed = sender.is_none() && network_of(packet.before.tuple.source.0).is_some();
-        if spoofed || !packet.before.opens() || !packet.before.is_sound(packet.frame) {
+        if spoofed || !packet.before.opens() {
             return Ok(());
         }
         let (tuple, key) = (packet.before.tuple, (zone, packet.before.tuple));
         match container_at(tuple.destination.0) {
             Some(container) if container.network != zone => {
-                if opens_direct(sender, container, packet, false).is_err() || self.known.contains_key(&key) {
+                // Where somebody has the answers' way already, its port changes, or it dies, which is not seen.
+                let taken = [key, (container.network, tuple.reversed())].iter().any(|key| self.known.contains_key(key));
+                if taken || opens_direct(sender, container, packet, false).is_err() {
                     return Ok(());
                 }
                 let back = sender.map_or(Arrived::Outside, |sender| Arrived::AtContainer(sender.slot));
