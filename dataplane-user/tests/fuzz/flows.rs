@@ -74,7 +74,9 @@ impl Flows {
             Some(about) => about.tuple,
             None => packet.before.tuple.reversed(),
         };
-        self.known.contains_key(&(zone, tuple))
+        let there = network_of(packet.destination()).is_some_and(|network| network.slot == zone);
+        let attempted = |(at, tuple): &(Zone, Tuple)| *at != zone && *tuple == packet.before.tuple;
+        self.known.contains_key(&(zone, tuple)) || there && self.attempted.iter().any(attempted)
     }
 
     /// A packet that might have opened a flow was left to the stack. To a container's own address nothing is translated, so how
@@ -87,9 +89,12 @@ impl Flows {
         let (tuple, key) = (packet.before.tuple, (zone, packet.before.tuple));
         match container_at(tuple.destination.0) {
             Some(container) if container.network != zone => {
-                // Where somebody has the answers' way already, its port changes, or it dies, which is not seen.
-                let taken = [key, (container.network, tuple.reversed())].iter().any(|key| self.known.contains_key(key));
-                if taken || opens_direct(sender, container, packet, false).is_err() {
+                if opens_direct(sender, container, packet, false).is_err() {
+                    return Ok(());
+                }
+                // Where there is a flow already, it may go on, end here, or leave no port, which is not seen.
+                if [key, (container.network, tuple.reversed())].iter().any(|key| self.known.contains_key(key)) {
+                    self.attempted.insert(key);
                     return Ok(());
                 }
                 let back = sender.map_or(Arrived::Outside, |sender| Arrived::AtContainer(sender.slot));
