@@ -20,19 +20,32 @@ impl Agent {
     /// Makes a container and starts its command, or leaves nothing behind.
     pub(super) async fn run_container(&mut self, request: RunRequest, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
         let mut plan = self.plan_container(&request)?;
-        if let Some(network) = plan.network.clone() {
-            let endpoint = self.allocate_endpoint(&network, &plan.container, &request.endpoint)?;
-            plan.container.endpoints.push(endpoint);
-        }
-        let id = plan.container.id;
-        let warnings = std::mem::take(&mut plan.warnings);
         if let Err(error) = self.bring_up(&mut plan, stdio).await {
             let mut troubles = self.take_down(&plan.container).await;
-            troubles.note(self.forget_container(&id));
-            self.live.remove(&id);
+            troubles.note(self.forget_container(&plan.container.id));
+            self.live.remove(&plan.container.id);
             return Err(troubles.onto(error));
         }
-        let container = plan.container;
+        Ok(self.started(plan))
+    }
+
+    /// Starts the command of a container that has ended, or leaves it as it was.
+    pub(super) async fn start_container(&mut self, reference: &str, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
+        let old = self.container(reference)?.clone();
+        let mut plan = self.plan_start(&old)?;
+        if let Err(error) = self.bring_up(&mut plan, stdio).await {
+            let mut troubles = self.take_down(&plan.container).await;
+            self.live.remove(&old.id);
+            troubles.note(self.rewrite(old));
+            return Err(troubles.onto(error));
+        }
+        Ok(self.started(plan))
+    }
+
+    /// Watches over a container that has just been started.
+    fn started(&mut self, plan: Plan) -> Started {
+        let Plan { container, warnings, .. } = plan;
+        let id = container.id;
         tracing::info!(container = container.name, id = %id, "container started");
         let exit = match self.running(&id) {
             Some((running, exit)) => {
@@ -41,12 +54,16 @@ impl Agent {
             }
             None => ExitWatch::new().1,
         };
-        Ok(Started { container, warnings, exit })
+        Started { container, warnings, exit }
     }
 
     /// From a plan to a running command. On failure the caller takes down whatever there is by then.
     async fn bring_up(&mut self, plan: &mut Plan, stdio: Option<[OwnedFd; 3]>) -> Result<()> {
         let id = plan.container.id;
+        for (network, request) in &plan.joins {
+            let endpoint = self.allocate_endpoint(network, &plan.container, request)?;
+            plan.container.endpoints.push(endpoint);
+        }
         plan.container.ports = self.take_ports(&plan.container, &plan.ports)?;
         self.live.insert(id, Live::new());
         self.store.apply(&[Change::PutContainer(&plan.container)])?;

@@ -163,7 +163,18 @@ impl Agent {
         let directory = self.paths.container(&container.id);
         let mut troubles = Troubles::default();
         match container.state {
-            State::Exited { .. } => {}
+            State::Exited { .. } => {
+                // The agent ended while starting it again: it is what it was before.
+                if let Some(Some(process)) = troubles.note(Running::reattach(&directory)) {
+                    troubles.note(kill_all(&process).await);
+                    troubles.note(process.wait().await);
+                }
+                if !container.endpoints.is_empty() {
+                    troubles.extend(self.take_down(&container).await);
+                    let state = container.state.clone();
+                    troubles.note(self.record_end(container.clone(), state));
+                }
+            }
             // Nobody was told of it: the agent ended while making it.
             State::Created => {
                 troubles.extend(self.end_leftovers(&container).await);
@@ -171,7 +182,9 @@ impl Agent {
                 troubles.note(self.forget_container(&container.id));
             }
             State::Running { started, .. } => match Running::reattach(&directory) {
-                Ok(Some(process)) => {
+                Ok(Some(mut process)) => {
+                    // An agent may have ended while renaming it.
+                    troubles.note(process.keep_netns_at(&self.paths.netns(&container)));
                     let live = Live { process: Some(process), ..Live::new() };
                     self.live.insert(container.id, live);
                 }
@@ -182,7 +195,10 @@ impl Agent {
                     let (code, finished) = outcome(exit);
                     tracing::info!(container = container.name, code, "container ended while no agent was there");
                     troubles.extend(self.take_down(&container).await);
-                    troubles.note(self.record_end(container.clone(), State::Exited { code, started, finished }));
+                    troubles.note(match container.auto_remove {
+                        true => self.forget_container(&container.id),
+                        false => self.record_end(container.clone(), State::Exited { code, started, finished }),
+                    });
                 }
             },
         }

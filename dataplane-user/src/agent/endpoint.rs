@@ -12,7 +12,8 @@ use crate::kernel::announce::announce;
 use crate::kernel::dataplane::EndpointConfig;
 use crate::kernel::{NetNs, VethSpec, netns};
 use crate::model::{
-    Container, Driver, Endpoint, EndpointRequest, Error, Id, MacAddress, Network, Result, State, default_route_endpoint,
+    Attachment, Container, Driver, Endpoint, EndpointRequest, Error, Id, MacAddress, Network, Result, State,
+    default_route_endpoint,
 };
 use crate::store::Change;
 
@@ -65,8 +66,9 @@ impl Agent {
                 owner.name, network.name
             )));
         }
-        let ipv4 = self.ipam.allocate(network, false, request.ipv4.map(IpAddr::V4))?;
-        let rest = match self.ipam.allocate(network, true, request.ipv6.map(IpAddr::V6)) {
+        let kept = self.kept_addresses(&network.id);
+        let ipv4 = self.ipam.allocate(network, false, request.ipv4.map(IpAddr::V4), &kept)?;
+        let rest = match self.ipam.allocate(network, true, request.ipv6.map(IpAddr::V6), &kept) {
             Ok(ipv6) => self.take_endpoint_slot().map(|slot| (ipv6, slot)).inspect_err(|_| {
                 self.release_address(network, ipv6);
             }),
@@ -94,6 +96,17 @@ impl Agent {
         };
         self.own_interfaces.add(&endpoint.host_interface);
         Ok(endpoint)
+    }
+
+    /// Addresses that stopped containers asked for: nobody gets them by chance.
+    fn kept_addresses(&self, network: &Id) -> Vec<IpAddr> {
+        let attachments = self.containers.values().flat_map(|container| &container.attachments);
+        let here = attachments.filter(|attachment| attachment.network == *network);
+        let wanted = here.flat_map(|attachment| {
+            let EndpointRequest { ipv4, ipv6, .. } = &attachment.requested;
+            [ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6)]
+        });
+        wanted.flatten().collect()
     }
 
     fn release_address(&mut self, network: &Network, address: Option<IpNet>) {
@@ -219,12 +232,12 @@ impl Agent {
         }
     }
 
-    /// Joins a running container to a further network.
+    /// Joins a container to a further network; one that does not run joins it at its next start.
     pub(super) async fn connect(&mut self, network: String, container: String, request: EndpointRequest) -> Result<()> {
         let network = self.network(&network)?.clone();
         let old = self.container(&container)?.clone();
         self.check_connectable(&network, &old)?;
-        if old.endpoint_on(&network.id).is_some() {
+        if old.endpoint_on(&network.id).is_some() || old.attachments.iter().any(|a| a.network == network.id) {
             return Err(Error::Forbidden(format!(
                 "endpoint with name {} already exists in network {}",
                 old.name, network.name
@@ -232,6 +245,11 @@ impl Agent {
         }
         let endpoint = self.allocate_endpoint(&network, &old, &request)?;
         let mut new = old.clone();
+        if !old.is_running() {
+            self.release_endpoint(&endpoint);
+            new.attachments.push(endpoint.into());
+            return self.rewrite(new);
+        }
         new.endpoints.push(endpoint.clone());
         if let Err(error) = self.reshape(&old, new).await {
             self.release_endpoint(&endpoint);
@@ -241,10 +259,21 @@ impl Agent {
         Ok(())
     }
 
-    /// Takes a running container off a network.
+    /// Takes a container off a network.
     pub(super) async fn disconnect(&mut self, network: String, container: String, force: bool) -> Result<()> {
-        let network = self.network(&network)?.clone();
         let old = self.container(&container)?.clone();
+        // One that does not run may still be told to join a network that is no more.
+        let found = self.network(&network).map(|network| network.id);
+        let named = |attachment: &Attachment| match &found {
+            Ok(id) => attachment.network == *id,
+            Err(_) => attachment.network_name == network || attachment.network.to_string() == network,
+        };
+        if old.attachments.iter().any(named) {
+            let mut new = old.clone();
+            new.attachments.retain(|attachment| !named(attachment));
+            return self.rewrite(new);
+        }
+        let network = self.network(&network)?.clone();
         let Some(endpoint) = old.endpoint_on(&network.id).cloned() else {
             if force {
                 return Ok(());
@@ -265,12 +294,9 @@ impl Agent {
     fn check_connectable(&self, network: &Network, container: &Container) -> Result<()> {
         if network.driver != Driver::Bridge {
             return Err(Error::Forbidden(format!(
-                "container {} cannot be connected to network {}: only bridge networks can be joined while it runs",
+                "container {} cannot be connected to network {}: only bridge networks can be joined later",
                 container.name, network.name
             )));
-        }
-        if !container.is_running() {
-            return Err(Error::Conflict(format!("container {} is not running", container.name)));
         }
         match container.network_mode.as_str() {
             "none" => Err(Error::Forbidden(

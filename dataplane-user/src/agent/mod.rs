@@ -12,6 +12,7 @@ mod files;
 mod handle;
 mod host;
 mod lifecycle;
+mod logs;
 mod network;
 mod plan;
 mod ports;
@@ -34,7 +35,10 @@ use crate::kernel::{capability, limits};
 use crate::model::{Error, Result};
 
 pub use crate::kernel::dataplane::{AttachMode, LogLevel, Options as DataplaneOptions};
+pub use crate::kernel::log::{LogRecord, Stream as LogStream};
 pub use handle::{Attached, Created, DropCount, Exec, ExitWatch, Handle, NetworkView, PortStats, Started};
+
+pub use logs::LogWish;
 
 use state::Agent;
 

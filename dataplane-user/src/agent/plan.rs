@@ -9,8 +9,8 @@ use super::host;
 use super::state::Agent;
 use crate::kernel::process::ProcessSpec;
 use crate::model::{
-    Container, Driver, EndpointRequest, Error, ExposedPorts, Id, Network, PortRequest, Result, RunRequest, State,
-    check_hostname, check_name, random_name,
+    Attachment, Container, Driver, EndpointRequest, Error, ExposedPorts, Id, Network, PortBinding, PortRequest, Result,
+    RunRequest, State, check_hostname, check_name, random_name,
 };
 
 /// A container that can be made.
@@ -18,8 +18,8 @@ use crate::model::{
 pub(super) struct Plan {
     /// The container, without endpoints and ports.
     pub(super) container: Container,
-    /// Its network, if it gets an endpoint on one.
-    pub(super) network: Option<Network>,
+    /// The networks that it joins, in order.
+    pub(super) joins: Vec<(Network, EndpointRequest)>,
     /// The ports that are to be published.
     pub(super) ports: Vec<PortRequest>,
     /// How its command is started.
@@ -77,14 +77,41 @@ impl Agent {
             state: State::Created,
             network_mode: network.name.clone(),
             endpoints: Vec::new(),
+            attachments: Vec::new(),
             exposed,
             ports: Vec::new(),
         };
-        let network = Some(network).filter(|network| network.driver == Driver::Bridge);
-        Ok(Plan { container, network, ports, process, warnings })
+        let joins = match network.driver {
+            Driver::Bridge => vec![(network, request.endpoint.clone())],
+            Driver::Host | Driver::Null => Vec::new(),
+        };
+        Ok(Plan { container, joins, ports, process, warnings })
     }
 
-    fn container_name(&self, wanted: Option<&str>) -> Result<String> {
+    /// What a container that has ended is to be at its next start.
+    pub(super) fn plan_start(&self, old: &Container) -> Result<Plan> {
+        if old.is_running() {
+            return Err(Error::Conflict(format!("container {} is already running", old.name)));
+        }
+        let mut joins = Vec::new();
+        for Attachment { network, network_name, requested } in &old.attachments {
+            let known = self.networks.get(network);
+            let found = known.or_else(|| self.networks.values().find(|other| other.name == *network_name));
+            let found = found.ok_or_else(|| {
+                Error::NotFound(format!(
+                    "network {network_name} not found: container {name} was on it, create it anew or take the container off it with `spandrel network disconnect {network_name} {name}`",
+                    name = old.name
+                ))
+            })?;
+            joins.push((found.clone(), requested.clone()));
+        }
+        let process = process(&old.command, &old.env, &old.working_dir, &old.hostname)?;
+        let container = Container { endpoints: Vec::new(), attachments: Vec::new(), ports: Vec::new(), ..old.clone() };
+        let ports = old.ports.iter().map(PortBinding::request).collect();
+        Ok(Plan { container, joins, ports, process, warnings: Vec::new() })
+    }
+
+    pub(super) fn container_name(&self, wanted: Option<&str>) -> Result<String> {
         let owner = |name: &str| self.containers.values().find(|container| container.name == name);
         match wanted {
             Some(name) => {

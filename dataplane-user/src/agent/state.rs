@@ -92,6 +92,8 @@ pub(super) struct Live {
     pub(super) exit: watch::Sender<Option<i32>>,
     /// Its endpoints' host ends, by slot.
     pub(super) interfaces: HashMap<u32, HostEnd>,
+    /// It ends to be started again.
+    pub(super) restarts: bool,
 }
 
 /// The host's end of an endpoint's veth, as it was left.
@@ -105,7 +107,7 @@ pub(super) struct HostEnd {
 
 impl Live {
     pub(super) fn new() -> Self {
-        Live { process: None, exit: ExitWatch::new().0, interfaces: HashMap::new() }
+        Live { process: None, exit: ExitWatch::new().0, interfaces: HashMap::new(), restarts: false }
     }
 }
 

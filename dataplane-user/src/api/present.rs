@@ -63,15 +63,21 @@ fn resource(attached: &Attached) -> EndpointResource {
     }
 }
 
-/// A container's place on a network.
-fn settings(endpoint: &model::Endpoint) -> EndpointSettings {
-    let requested = &endpoint.requested;
+/// What a container was to have on a network.
+fn wishes(requested: &model::EndpointRequest) -> EndpointSettings {
     EndpointSettings {
         ipam_config: requested.has_address().then(|| EndpointIpamConfig {
             ipv4_address: text(requested.ipv4),
             ipv6_address: text(requested.ipv6),
             link_local_ips: Vec::new(),
         }),
+        ..Default::default()
+    }
+}
+
+/// A container's place on a network.
+fn settings(endpoint: &model::Endpoint) -> EndpointSettings {
+    EndpointSettings {
         mac_address: endpoint.mac.to_string(),
         network_id: endpoint.network.to_string(),
         endpoint_id: endpoint.id.to_string(),
@@ -81,17 +87,27 @@ fn settings(endpoint: &model::Endpoint) -> EndpointSettings {
         ipv6_gateway: text(endpoint.gateway_v6),
         global_ipv6_address: text(endpoint.ipv6.map(|net| net.addr())),
         global_ipv6_prefix_len: endpoint.ipv6.map(|net| net.prefix_len()).unwrap_or_default(),
-        ..Default::default()
+        ..wishes(&endpoint.requested)
     }
 }
 
-/// A container's endpoints by network name. One that is on no network now, because it has ended or is
-/// on `host` or `none`, still shows the network that it was started on, as Docker's does.
+/// A container's endpoints by network name, or, once it has ended, the networks that it joins at its next start. One on
+/// `host` or `none` shows these, as Docker's does.
 fn networks(container: &model::Container) -> BTreeMap<String, EndpointSettings> {
-    if container.endpoints.is_empty() {
+    if container.endpoints.is_empty() && container.attachments.is_empty() {
         return BTreeMap::from([(container.network_mode.clone(), EndpointSettings::default())]);
     }
-    container.endpoints.iter().map(|endpoint| (endpoint.network_name.clone(), settings(endpoint))).collect()
+    let waiting = container.attachments.iter().map(|attachment| {
+        let settings = EndpointSettings { network_id: attachment.network.to_string(), ..wishes(&attachment.requested) };
+        (attachment.network_name.clone(), settings)
+    });
+    let waiting: Vec<_> = waiting.collect();
+    container
+        .endpoints
+        .iter()
+        .map(|endpoint| (endpoint.network_name.clone(), settings(endpoint)))
+        .chain(waiting)
+        .collect()
 }
 
 /// A line of `ps`.
@@ -287,10 +303,12 @@ mod tests {
             state: model::State::Running { pid: 42, started: at(101) },
             network_mode: "front".into(),
             endpoints: vec![endpoint()],
+            attachments: vec![],
             exposed: vec!["80".parse().unwrap(), "9/udp".parse().unwrap()],
             ports: vec![model::PortBinding {
                 host_ip: None,
                 host_port: 8080,
+                choice: None,
                 container_port: 80,
                 protocol: Protocol::Tcp,
                 slot: 1,
@@ -353,7 +371,7 @@ mod tests {
     fn a_container_that_has_ended() {
         let mut container = web();
         container.state = model::State::Exited { code: 9, started: at(101), finished: at(102) };
-        container.endpoints.clear();
+        container.attachments.extend(container.endpoints.drain(..).map(Into::into));
         let shown = written(&container);
         assert_eq!((&shown["State"]["ExitCode"], &shown["State"]["Pid"]), (&json!(9), &json!(0)));
         assert_eq!(shown["State"]["FinishedAt"], "1970-01-01T00:01:42Z");
@@ -361,7 +379,8 @@ mod tests {
             (&shown["NetworkSettings"]["Ports"], &shown["NetworkSettings"]["SandboxKey"]),
             (&json!({}), &json!(""))
         );
-        assert_eq!(shown["NetworkSettings"]["Networks"]["front"]["IPAddress"], "");
+        let front = &shown["NetworkSettings"]["Networks"]["front"];
+        assert_eq!((&front["IPAddress"], &front["IPAMConfig"]["IPv4Address"]), (&json!(""), &json!("10.0.0.2")));
         assert_eq!(shown["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
     }
 

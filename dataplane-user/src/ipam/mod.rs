@@ -50,9 +50,15 @@ impl Ipam {
         Ok(())
     }
 
-    /// Hands out an address of one family, the wanted one or the lowest free one; `None` if the
+    /// Hands out an address of one family, the wanted one or the lowest free one that is not among `kept`; `None` if the
     /// network has no subnet of that family.
-    pub fn allocate(&mut self, network: &Network, v6: bool, wanted: Option<IpAddr>) -> Result<Option<IpNet>> {
+    pub fn allocate(
+        &mut self,
+        network: &Network,
+        v6: bool,
+        wanted: Option<IpAddr>,
+        kept: &[IpAddr],
+    ) -> Result<Option<IpNet>> {
         let Some(pool) = self.pool(&network.id, v6) else {
             return match wanted {
                 None => Ok(None),
@@ -65,7 +71,7 @@ impl Ipam {
         };
         let address = match wanted {
             Some(address) => pool.claim(address).map(|()| address),
-            None => pool.allocate(),
+            None => pool.allocate(kept),
         }
         .map_err(|refusal| refusal.on(&network.name))?;
         Ok(Some(pool.with_prefix(address)))

@@ -13,6 +13,7 @@ mod exec;
 mod fdb;
 pub mod limits;
 mod link;
+pub mod log;
 mod members;
 pub mod mount;
 pub mod netns;

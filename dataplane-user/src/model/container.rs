@@ -105,6 +105,23 @@ impl Endpoint {
     }
 }
 
+/// A network that a container joins at its next start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The network's identifier.
+    pub network: Id,
+    /// The network's name: another one of that name is as good, should this one have been removed.
+    pub network_name: String,
+    /// What the user asked for there.
+    pub requested: EndpointRequest,
+}
+
+impl From<Endpoint> for Attachment {
+    fn from(endpoint: Endpoint) -> Self {
+        Attachment { network: endpoint.network, network_name: endpoint.network_name, requested: endpoint.requested }
+    }
+}
+
 /// A container as it is kept in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -130,6 +147,9 @@ pub struct Container {
     pub network_mode: String,
     /// Its places on networks; empty once it has exited and on the networks `host` and `none`.
     pub endpoints: Vec<Endpoint>,
+    /// The networks that it will be on; empty while it runs.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
     /// The ports that it says it serves, in order.
     #[serde(default)]
     pub exposed: Vec<ExposedPorts>,
@@ -271,6 +291,7 @@ mod tests {
             state: State::Created,
             network_mode: "n".into(),
             endpoints,
+            attachments: vec![],
             exposed: vec![],
             ports,
         }
@@ -280,6 +301,7 @@ mod tests {
         PortBinding {
             host_ip: host_ip.map(|text| text.parse().unwrap()),
             host_port,
+            choice: None,
             container_port: 80,
             protocol: Protocol::Tcp,
             slot: host_port.into(),

@@ -40,6 +40,7 @@ fn container(name: &str) -> Container {
         state: State::Running { pid: 1, started: Timestamp::now() },
         network_mode: "bridge".into(),
         endpoints: vec![],
+        attachments: vec![],
         exposed: vec![],
         ports: vec![],
     }

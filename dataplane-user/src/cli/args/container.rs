@@ -182,6 +182,90 @@ pub(in crate::cli) struct Unpublish {
     pub(in crate::cli) ports: Vec<String>,
 }
 
+/// `spandrel start`.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "A container starts again as it was: the same command, name, networks and published ports, and the same addresses \
+                             where they were asked for.
+
+Examples:
+  spandrel start web db
+  spandrel start -a job           on the caller's terminal"
+)]
+pub(in crate::cli) struct Start {
+    /// Give the command the caller's terminal, pass signals on and wait for its end
+    #[arg(short, long)]
+    pub(in crate::cli) attach: bool,
+    /// Taken for docker's sake: an attached command always has the caller's input
+    #[arg(short, long, requires = "attach")]
+    interactive: bool,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
+    pub(in crate::cli) containers: Vec<String>,
+}
+
+/// `spandrel restart`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Restart {
+    /// Seconds to wait before killing the container, -1 for ever [default: 10]
+    #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(in crate::cli) timeout: Option<i64>,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
+    pub(in crate::cli) containers: Vec<String>,
+}
+
+/// `spandrel rename`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Rename {
+    /// The container's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) container: String,
+    /// Its new name
+    #[arg(value_name = "NEW_NAME", value_parser = reference())]
+    pub(in crate::cli) name: String,
+}
+
+/// `spandrel logs`.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "What a container in the background has written, over all its runs. The last 5 MB are kept, and never more \
+                             than 10 MB.
+
+Examples:
+  spandrel logs web
+  spandrel logs -f -n 10 web                what comes, too, until the container ends
+  spandrel logs -t --since 10m web          the last ten minutes, with times"
+)]
+pub(in crate::cli) struct Logs {
+    /// Follow log output
+    #[arg(short, long)]
+    pub(in crate::cli) follow: bool,
+    /// Show logs since a moment (2026-01-02T13:23:37Z) or for a while (42m)
+    #[arg(long, value_name = "WHEN")]
+    pub(in crate::cli) since: Option<String>,
+    /// Show logs before a moment (2026-01-02T13:23:37Z) or up to a while ago (42m)
+    #[arg(long, value_name = "WHEN")]
+    pub(in crate::cli) until: Option<String>,
+    /// Number of lines to show from the end of the logs
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value = "all", value_parser = line_count)]
+    pub(in crate::cli) tail: String,
+    /// Show timestamps
+    #[arg(short, long)]
+    pub(in crate::cli) timestamps: bool,
+    /// The container's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) container: String,
+}
+
+/// `all`, or how many.
+fn line_count(text: &str) -> Result<String, String> {
+    match text == "all" || text.parse::<usize>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err("a number of lines or `all` is expected".into()),
+    }
+}
+
 /// `spandrel stop`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Stop {

@@ -64,8 +64,16 @@ pub(super) enum Command {
     Publish(container::Publish),
     /// Take back published ports of a running container
     Unpublish(container::Unpublish),
+    /// Start one or more stopped containers
+    Start(container::Start),
     /// Stop one or more running containers
     Stop(container::Stop),
+    /// Restart one or more containers
+    Restart(container::Restart),
+    /// Rename a container
+    Rename(container::Rename),
+    /// Fetch the logs of a container
+    Logs(container::Logs),
     /// Remove one or more containers
     Rm(container::Rm),
     /// Show the packets that were dropped, and why
@@ -226,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn dockers_flags_of_logs() {
+        let Command::Logs(logs) = parse("spandrel logs -ft --since 10m -n 5 web").unwrap() else { panic!() };
+        assert!(logs.follow && logs.timestamps);
+        assert_eq!((logs.since.as_deref(), logs.tail.as_str(), logs.container.as_str()), (Some("10m"), "5", "web"));
+        let Command::Logs(logs) = parse("spandrel logs --tail all web").unwrap() else { panic!() };
+        assert_eq!(logs.tail, "all");
+    }
+
+    #[test]
     fn dockers_flags_of_network_create() {
         let line = "spandrel network create -d bridge --subnet 10.0.0.0/24,fd00::/64 --subnet 10.1.0.0/24 --gateway 10.0.0.1 \
                     --aux-address host=10.0.0.5 --internal --ipv6 -o com.docker.network.driver.mtu=1400 --label a=b --label c n";
@@ -274,6 +291,13 @@ mod tests {
             "spandrel network rm",
             "spandrel stop",
             "spandrel stop -t soon web",
+            "spandrel start",
+            "spandrel restart",
+            "spandrel restart -t soon web",
+            "spandrel rename web",
+            "spandrel logs",
+            "spandrel logs web db",
+            "spandrel logs -n some web",
             "spandrel ps --format yaml",
             "spandrel port",
             "spandrel port web --format json",
