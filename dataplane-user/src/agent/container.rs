@@ -71,9 +71,15 @@ impl Agent {
 
         let container = &plan.container;
         let directory = self.paths.container(&id);
-        files::write_all(&directory, container)?;
-        if let Some(path) = self.paths.own_netns(container) {
-            NetNs::create(&path)?;
+        let shared = container.shares().and_then(|owner| self.containers.get(&owner));
+        match shared {
+            Some(owner) => files::share(&directory, &self.paths.container(&owner.id))?,
+            None => files::write_all(&directory, container)?,
+        }
+        match (self.paths.own_netns(container), shared) {
+            (Some(path), Some(owner)) => netns::link(&self.paths.netns(owner), &path)?,
+            (Some(path), None) => _ = NetNs::create(&path)?,
+            (None, _) => {}
         }
         for endpoint in &container.endpoints {
             self.ensure_endpoint(&id, &endpoint.id).await?;

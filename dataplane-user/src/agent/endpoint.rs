@@ -299,6 +299,10 @@ impl Agent {
             )));
         }
         match container.network_mode.as_str() {
+            _ if container.shares().is_some() => Err(Error::Forbidden(
+                "container sharing network namespace with another container cannot be connected to any other network"
+                    .into(),
+            )),
             "none" => Err(Error::Forbidden(
                 "container cannot be connected to multiple networks with one of the networks in private (none) mode"
                     .into(),

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::host;
@@ -30,6 +32,21 @@ pub(super) fn write_all(directory: &Path, container: &Container) -> Result<()> {
     write(&directory.join("hostname"), &format!("{}\n", container.hostname))?;
     write(&directory.join("resolv.conf"), &resolv_conf())?;
     write_hosts(directory, container)
+}
+
+/// Gives a container the files of another, whose network namespace it shares.
+pub(super) fn share(directory: &Path, owner: &Path) -> Result<()> {
+    fs::create_dir_all(directory).map_err(|error| cannot_write(directory, error))?;
+    for name in ["hostname", "resolv.conf", "hosts"] {
+        let link = directory.join(name);
+        // There may be one from an earlier run.
+        let removed = fs::remove_file(&link).or_else(|error| match error.kind() {
+            ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
+        removed.and_then(|()| symlink(owner.join(name), &link)).map_err(|error| cannot_write(&link, error))?;
+    }
+    Ok(())
 }
 
 /// Writes the hosts file, in place: it may be mounted in the container already.

@@ -10,7 +10,7 @@ use super::state::Agent;
 use crate::kernel::process::ProcessSpec;
 use crate::model::{
     Attachment, Container, Driver, EndpointRequest, Error, ExposedPorts, Id, Network, PortBinding, PortRequest, Result,
-    RunRequest, State, check_hostname, check_name, random_name,
+    RunRequest, SHARED, State, check_hostname, check_name, random_name,
 };
 
 /// A container that can be made.
@@ -33,11 +33,12 @@ impl Agent {
     pub(super) fn plan_container(&self, request: &RunRequest) -> Result<Plan> {
         let id = Id::random();
         let name = self.container_name(request.name.as_deref())?;
-        let network = self.network(request.network.as_deref().unwrap_or("bridge"))?.clone();
-        let hostname = match request.hostname.as_deref() {
-            None | Some("") if network.driver == Driver::Host => host::name()?,
-            None | Some("") => id.short(),
-            Some(hostname) => {
+        let mode = self.mode(request)?;
+        let hostname = match (request.hostname.as_deref().unwrap_or_default(), &mode) {
+            ("", Mode::Alone(network)) if network.driver == Driver::Host => host::name()?,
+            ("", Mode::Shared(owner)) => owner.hostname.clone(),
+            ("", _) => id.short(),
+            (hostname, _) => {
                 check_hostname(hostname)?;
                 hostname.to_string()
             }
@@ -46,25 +47,22 @@ impl Agent {
         let mut ports = ports(request, &exposed)?;
         let process = process(&request.command, &request.env, &request.working_dir, &hostname)?;
         let mut warnings = Vec::new();
-        match network.driver {
-            Driver::Bridge if network.internal && !ports.is_empty() => {
-                warnings.push(format!("published ports are ignored: network {} is internal", network.name));
-                ports.clear();
-            }
-            Driver::Bridge => {}
-            Driver::Host | Driver::Null => {
-                if request.endpoint != EndpointRequest::default() {
-                    return Err(Error::Invalid(format!(
-                        "network {} has no addresses of its own: leave --ip, --ip6 and --mac-address out",
-                        network.name
-                    )));
-                }
-                if !ports.is_empty() {
-                    warnings.push(format!("published ports are ignored on network {}", network.name));
-                    ports.clear();
-                }
-            }
+        let without_ports = match &mode {
+            Mode::Alone(network) => Some(format!("published ports are ignored on network {}", network.name)),
+            Mode::Joined(joins) => no_way_in(joins).map(|why| format!("published ports are ignored: {why}")),
+            Mode::Shared(_) => None,
+        };
+        if !ports.is_empty() {
+            warnings.extend(without_ports.inspect(|_| ports.clear()));
         }
+        let (network_mode, joins) = match mode {
+            Mode::Alone(network) => (network.name.clone(), Vec::new()),
+            Mode::Shared(owner) => (format!("{SHARED}{}", owner.id), Vec::new()),
+            Mode::Joined(joins) => {
+                let first = joins.first().map(|(network, _)| network.name.clone()).unwrap_or_default();
+                (first, joins.into_iter().map(|(network, wishes)| (network.clone(), wishes.clone())).collect())
+            }
+        };
         let container = Container {
             id,
             name,
@@ -75,17 +73,44 @@ impl Agent {
             auto_remove: request.auto_remove,
             created: Timestamp::now(),
             state: State::Created,
-            network_mode: network.name.clone(),
+            network_mode,
             endpoints: Vec::new(),
             attachments: Vec::new(),
             exposed,
             ports: Vec::new(),
         };
-        let joins = match network.driver {
-            Driver::Bridge => vec![(network, request.endpoint.clone())],
-            Driver::Host | Driver::Null => Vec::new(),
-        };
         Ok(Plan { container, joins, ports, process, warnings })
+    }
+
+    /// How a container is to be on the network.
+    fn mode<'a>(&'a self, request: &'a RunRequest) -> Result<Mode<'a>> {
+        let first = request.network.as_deref().unwrap_or("bridge");
+        if let Some(owner) = first.strip_prefix(SHARED) {
+            check_shared(request)?;
+            return Ok(Mode::Shared(sharable(self.container(owner)?)?));
+        }
+        let further = request.further.iter().map(|(network, wishes)| (network.as_str(), wishes));
+        let mut joins: Vec<(&Network, &EndpointRequest)> = Vec::new();
+        for (reference, wishes) in std::iter::once((first, &request.endpoint)).chain(further) {
+            if reference.starts_with(SHARED) {
+                return Err(not_alone(reference));
+            }
+            let network = self.network(reference)?;
+            if joins.iter().any(|(other, _)| other.id == network.id) {
+                return Err(Error::Invalid(format!("network {:?} is specified multiple times", network.name)));
+            }
+            joins.push((network, wishes));
+        }
+        let alone = joins.iter().find(|(network, _)| !network.driver.is_joined());
+        match alone {
+            None => Ok(Mode::Joined(joins)),
+            Some((network, _)) if joins.len() > 1 => Err(not_alone(&network.name)),
+            Some((network, wishes)) if **wishes != EndpointRequest::default() => Err(Error::Invalid(format!(
+                "network {} has no addresses of its own: leave --ip, --ip6, --mac-address and gw-priority out",
+                network.name
+            ))),
+            Some((network, _)) => Ok(Mode::Alone(network)),
+        }
     }
 
     /// What a container that has ended is to be at its next start.
@@ -105,8 +130,17 @@ impl Agent {
             })?;
             joins.push((found.clone(), requested.clone()));
         }
-        let process = process(&old.command, &old.env, &old.working_dir, &old.hostname)?;
-        let container = Container { endpoints: Vec::new(), attachments: Vec::new(), ports: Vec::new(), ..old.clone() };
+        let mut hostname = old.hostname.clone();
+        if let Some(owner) = old.shares() {
+            let gone = || {
+                let (owner, name) = (owner.short(), &old.name);
+                Error::NotFound(format!("No such container: {owner}, whose network container {name} shares"))
+            };
+            hostname.clone_from(&sharable(self.containers.get(&owner).ok_or_else(gone)?)?.hostname);
+        }
+        let process = process(&old.command, &old.env, &old.working_dir, &hostname)?;
+        let container =
+            Container { hostname, endpoints: Vec::new(), attachments: Vec::new(), ports: Vec::new(), ..old.clone() };
         let ports = old.ports.iter().map(PortBinding::request).collect();
         Ok(Plan { container, joins, ports, process, warnings: Vec::new() })
     }
@@ -132,6 +166,57 @@ impl Agent {
             },
         }
     }
+}
+
+/// How a container is on the network.
+enum Mode<'a> {
+    /// With endpoints on these networks.
+    Joined(Vec<(&'a Network, &'a EndpointRequest)>),
+    /// On `host` or `none`.
+    Alone(&'a Network),
+    /// In the network namespace of another container.
+    Shared(&'a Container),
+}
+
+/// A container whose network can be shared now.
+fn sharable(owner: &Container) -> Result<&Container> {
+    match owner.is_running() {
+        true => Ok(owner),
+        false => Err(Error::Conflict(format!("cannot join network of a non running container: {}", owner.name))),
+    }
+}
+
+fn not_alone(mode: &str) -> Error {
+    Error::Invalid(format!("conflicting options: network mode {mode} cannot be combined with other networks"))
+}
+
+/// What a container that shares another's network cannot have, in Docker's words.
+fn check_shared(request: &RunRequest) -> Result<()> {
+    let conflicts = [
+        ("hostname", request.hostname.as_deref().is_some_and(|name| !name.is_empty())),
+        ("port publishing", !request.publish.specs.is_empty() || request.publish_all),
+        ("port exposing", !request.expose.is_empty()),
+        ("mac-address", request.endpoint.mac.is_some()),
+        ("IP address", request.endpoint.has_address()),
+        ("other networks", !request.further.is_empty()),
+        ("what else is asked for of a network", request.endpoint != EndpointRequest::default()),
+    ];
+    match conflicts.iter().find(|(_, asked)| *asked) {
+        Some((what, _)) => {
+            Err(Error::Invalid(format!("conflicting options: {what} and the container type network mode")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Why nothing can be published on any of the networks, if so.
+fn no_way_in(joins: &[(&Network, &EndpointRequest)]) -> Option<String> {
+    let names: Vec<_> = joins.iter().map(|(network, _)| network.name.as_str()).collect();
+    let closed = joins.iter().all(|(network, _)| network.internal);
+    closed.then(|| match names.as_slice() {
+        [one] => format!("network {one} is internal"),
+        all => format!("networks {} are internal", all.join(", ")),
+    })
 }
 
 /// The ports that `--expose` names, in order.

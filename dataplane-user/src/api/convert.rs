@@ -62,12 +62,12 @@ pub(super) fn endpoint(settings: EndpointSettings) -> Result<EndpointRequest> {
         ("aliases", is_set(&settings.aliases)),
         ("link-local addresses", !ipam.link_local_ips.is_empty()),
         ("driver options of endpoints", settings.driver_opts.is_some_and(|options| !options.is_empty())),
-        ("gateway priorities", settings.gw_priority != 0),
     ];
     if let Some((what, _)) = unsupported.iter().find(|(_, asked)| *asked) {
         return Err(Error::Invalid(format!("{what} are not supported")));
     }
-    EndpointRequest::parse(&ipam.ipv4_address, &ipam.ipv6_address, &settings.mac_address)
+    let wishes = EndpointRequest::parse(&ipam.ipv4_address, &ipam.ipv6_address, &settings.mac_address)?;
+    Ok(EndpointRequest { gw_priority: settings.gw_priority, ..wishes })
 }
 
 impl TryFrom<spandrel::RunRequest> for model::RunRequest {
@@ -83,6 +83,11 @@ impl TryFrom<spandrel::RunRequest> for model::RunRequest {
             auto_remove: request.auto_remove,
             network: given(request.network),
             endpoint: endpoint(request.endpoint)?,
+            further: request
+                .further
+                .into_iter()
+                .map(|join| Ok((join.network, endpoint(join.endpoint)?)))
+                .collect::<Result<_>>()?,
             publish: request.publish.into(),
             publish_all: request.publish_all,
             expose: request.expose,

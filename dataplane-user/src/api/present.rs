@@ -71,6 +71,7 @@ fn wishes(requested: &model::EndpointRequest) -> EndpointSettings {
             ipv6_address: text(requested.ipv6),
             link_local_ips: Vec::new(),
         }),
+        gw_priority: requested.gw_priority,
         ..Default::default()
     }
 }
@@ -92,8 +93,11 @@ fn settings(endpoint: &model::Endpoint) -> EndpointSettings {
 }
 
 /// A container's endpoints by network name, or, once it has ended, the networks that it joins at its next start. One on
-/// `host` or `none` shows these, as Docker's does.
+/// `host` or `none` shows these, and one that shares another's network none, as Docker's does.
 fn networks(container: &model::Container) -> BTreeMap<String, EndpointSettings> {
+    if container.shares().is_some() {
+        return BTreeMap::new();
+    }
     if container.endpoints.is_empty() && container.attachments.is_empty() {
         return BTreeMap::from([(container.network_mode.clone(), EndpointSettings::default())]);
     }

@@ -8,6 +8,7 @@ mod container;
 mod drops;
 mod error;
 mod inspect;
+mod join;
 mod logs;
 mod network;
 mod output;

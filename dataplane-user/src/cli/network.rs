@@ -115,7 +115,8 @@ async fn rm(client: &Client, command: Rm) -> Outcome {
 }
 
 async fn connect(client: &Client, command: Connect) -> Outcome {
-    let request = ConnectRequest { container: command.container, endpoint_config: Some(settings(command.endpoint)) };
+    let endpoint = EndpointSettings { gw_priority: command.gw_priority, ..settings(command.endpoint) };
+    let request = ConnectRequest { container: command.container, endpoint_config: Some(endpoint) };
     client.command(&format!("/networks/{}/connect", segment(&command.network)), &request).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ use super::args::container::{Exec, Run, Start};
 use super::client::{Client, Lines, segment};
 use super::error::Error;
 use super::signals::Signals;
-use super::{Done, Outcome, for_each, network, output, ports};
+use super::{Done, Outcome, for_each, join, network, output, ports};
 use crate::api::types::container::{ContainerConfig, WaitResponse};
 use crate::api::types::spandrel::{ExecRequest, RunRequest, Started};
 
@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Creates and starts a container.
 pub(super) async fn run(client: &Client, command: Run) -> Outcome {
+    let (first, further) = join::all(&command.network, network::settings(command.endpoint)).map_err(Error::Local)?;
     let request = RunRequest {
         name: command.name.unwrap_or_default(),
         config: ContainerConfig {
@@ -35,8 +36,9 @@ pub(super) async fn run(client: &Client, command: Run) -> Outcome {
             working_dir: directory(command.workdir)?,
             ..Default::default()
         },
-        network: command.network.unwrap_or_default(),
-        endpoint: network::settings(command.endpoint),
+        network: first.network,
+        endpoint: first.endpoint,
+        further,
         publish: ports::request(command.publish, command.access),
         publish_all: command.publish_all,
         expose: command.expose,

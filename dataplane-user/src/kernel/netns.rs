@@ -123,6 +123,9 @@ pub fn is_alive(path: &Path) -> bool {
 /// Gives a namespace that is mounted on `from` a second name.
 pub fn link(from: &Path, to: &Path) -> Result<()> {
     let action = || format!("keep network namespace {} as {}", from.display(), to.display());
+    if is_alive(to) {
+        return Err(Error::io(action(), io::Error::from(io::ErrorKind::AlreadyExists)));
+    }
     OpenOptions::new().create(true).truncate(false).write(true).open(to).to(action)?;
     let mounted = mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>);
     if mounted.is_err() {

@@ -1,5 +1,6 @@
 //! A container: one command in a network namespace of its own, and its endpoints on networks.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,6 +12,9 @@ use super::{EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, P
 
 /// Exit code of a container whose real one nobody saw, as when the machine was switched off.
 pub const UNKNOWN_EXIT: i32 = 137;
+
+/// What stands before a container in the network mode of those that share its network namespace.
+pub const SHARED: &str = "container:";
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,9 +147,9 @@ pub struct Container {
     pub created: Timestamp,
     /// Where it is in its life.
     pub state: State,
-    /// The network that it was started on.
+    /// The network that it was started on, or `container:` and the id of the container whose network it shares.
     pub network_mode: String,
-    /// Its places on networks; empty once it has exited and on the networks `host` and `none`.
+    /// Its places on networks; empty once it has exited, on the networks `host` and `none`, and where it shares another's.
     pub endpoints: Vec<Endpoint>,
     /// The networks that it will be on; empty while it runs.
     #[serde(default)]
@@ -166,6 +170,11 @@ impl Container {
     /// Whether it lives in the host's network namespace.
     pub fn on_host_network(&self) -> bool {
         self.network_mode == "host"
+    }
+
+    /// The container whose network namespace it shares.
+    pub fn shares(&self) -> Option<Id> {
+        self.network_mode.strip_prefix(SHARED)?.parse().ok()
     }
 
     /// Its endpoint on a network.
@@ -226,13 +235,13 @@ impl Named for Container {
     }
 }
 
-/// The endpoint that carries the default route of a family: non-internal networks only, those with
-/// both families first, then by name, as Docker chooses.
+/// The endpoint that carries the default route of a family: the one with the highest priority of those that lead outside, then one with both
+/// families, then the first by name, as Docker chooses.
 pub fn default_route_endpoint(endpoints: &[Endpoint], v6: bool) -> Option<&Endpoint> {
-    endpoints
-        .iter()
-        .filter(|e| if v6 { e.gateway_v6.is_some() } else { e.gateway_v4.is_some() })
-        .min_by_key(|e| (!(e.gateway_v4.is_some() && e.gateway_v6.is_some()), &e.network_name))
+    endpoints.iter().filter(|e| if v6 { e.gateway_v6.is_some() } else { e.gateway_v4.is_some() }).min_by_key(|e| {
+        let dual = e.gateway_v4.is_some() && e.gateway_v6.is_some();
+        (Reverse(e.requested.gw_priority), !dual, &e.network_name)
+    })
 }
 
 #[cfg(test)]
@@ -273,9 +282,16 @@ mod tests {
         let inside = endpoint("a", 4, Some("10.0.4.2/24"), Some("fd01::2/64"), true);
         assert_eq!(slot(&[front.clone(), inside.clone()], false), Some(1));
         assert_eq!(slot(&[front.clone(), back.clone(), inside.clone()], false), Some(2));
-        let all = [front, back, dual, inside.clone()];
+        let mut all = [front, back, dual, inside.clone()];
         assert_eq!((slot(&all, false), slot(&all, true)), (Some(3), Some(3)));
         assert_eq!(slot(&[inside], false), None);
+        // Each family by itself: what has no way out over one of them stays behind, whatever its priority.
+        all[0].requested.gw_priority = 1;
+        all[3].requested.gw_priority = 9;
+        assert_eq!((slot(&all, false), slot(&all, true)), (Some(1), Some(3)));
+        all[1].requested.gw_priority = 2;
+        all[2].requested.gw_priority = -1;
+        assert_eq!((slot(&all, false), slot(&all, true)), (Some(2), Some(3)));
     }
 
     fn container(endpoints: Vec<Endpoint>, ports: Vec<PortBinding>) -> Container {

@@ -13,7 +13,7 @@ mod options;
 mod port;
 mod request;
 
-pub use container::{Attachment, Container, Endpoint, State, UNKNOWN_EXIT, default_route_endpoint};
+pub use container::{Attachment, Container, Endpoint, SHARED, State, UNKNOWN_EXIT, default_route_endpoint};
 pub use error::{Error, ErrorKind, Result};
 pub use id::Id;
 pub use mac::MacAddress;

@@ -30,6 +30,11 @@ impl Driver {
             Driver::Null => "null",
         }
     }
+
+    /// Whether containers have endpoints on such networks.
+    pub fn is_joined(self) -> bool {
+        !matches!(self, Driver::Host | Driver::Null)
+    }
 }
 
 /// How far the network reaches.

@@ -128,6 +128,9 @@ pub struct EndpointRequest {
     pub ipv6: Option<Ipv6Addr>,
     /// `--mac-address`.
     pub mac: Option<MacAddress>,
+    /// `--gw-priority`: the endpoint with the highest one gives the default route.
+    #[serde(default)]
+    pub gw_priority: i64,
 }
 
 impl EndpointRequest {
@@ -141,6 +144,7 @@ impl EndpointRequest {
             ipv4: given(ipv4, |text| text.parse().map_err(|_| invalid(text, "IPv4")))?,
             ipv6: given(ipv6, |text| text.parse().map_err(|_| invalid(text, "IPv6")))?,
             mac: given(mac, str::parse)?,
+            ..Default::default()
         })
     }
 
@@ -165,10 +169,12 @@ pub struct RunRequest {
     pub working_dir: String,
     /// Forget the container when its command ends.
     pub auto_remove: bool,
-    /// The network by name or id; `bridge` if left out.
+    /// The network by name or id, or `container:` and a container; `bridge` if left out.
     pub network: Option<String>,
     /// Wishes for the endpoint.
     pub endpoint: EndpointRequest,
+    /// Further networks, with the wishes for the endpoints there.
+    pub further: Vec<(String, EndpointRequest)>,
     /// Ports to publish.
     pub publish: PublishRequest,
     /// Publish all exposed ports, too.

@@ -33,7 +33,9 @@ Examples:
   spandrel run -d --name web -p 8080:80 python3 -m http.server 80
   spandrel run -d -p 127.0.0.1:5353:53/udp -p 9000-9010:9000-9010 server --verbose
   spandrel run -d -p 5432:5432 --allow-from 10.0.0.0/8 postgres    only for those clients
-  spandrel run -d --network front --ip 10.0.0.100 sleep infinity"
+  spandrel run -d --network front --ip 10.0.0.100 sleep infinity
+  spandrel run -d --network name=front,gw-priority=1 --network name=back,ip=10.0.1.100 sleep infinity
+  spandrel run --network container:web tcpdump -ni eth0            in web's network namespace"
 )]
 pub(in crate::cli) struct Run {
     /// Print help
@@ -51,9 +53,9 @@ pub(in crate::cli) struct Run {
     /// Assign a name to the container
     #[arg(long)]
     pub(in crate::cli) name: Option<String>,
-    /// Connect a container to a network
-    #[arg(long, visible_alias = "net")]
-    pub(in crate::cli) network: Option<String>,
+    /// Connect a container to a network; may be given several times, such as `name=front,ip=10.0.0.9,gw-priority=1`
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    pub(in crate::cli) network: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) endpoint: Endpoint,
     /// Publish a container's port(s) to the host

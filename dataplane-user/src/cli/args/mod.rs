@@ -202,7 +202,7 @@ mod tests {
         assert!(!run.publish_all);
         assert_eq!(run.env, ["A=1", "B"]);
         assert_eq!(run.hostname, "host");
-        assert_eq!(run.network.as_deref(), Some("front"));
+        assert_eq!(run.network, ["front"]);
         assert_eq!(run.endpoint.ip, "10.0.0.9");
         assert_eq!(run.endpoint.ip6, "fd00::9");
         assert_eq!(run.endpoint.mac_address, "02:00:00:00:00:09");

@@ -111,10 +111,14 @@ pub(in crate::cli) struct Endpoint {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   spandrel network connect back web
-  spandrel network connect --ip 10.0.0.100 back web")]
+  spandrel network connect --ip 10.0.0.100 back web
+  spandrel network connect --gw-priority 1 back web            the default route goes there now")]
 pub(in crate::cli) struct Connect {
     #[command(flatten)]
     pub(in crate::cli) endpoint: Endpoint,
+    /// The default route goes through the network with the highest one; 0 unless told otherwise
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
+    pub(in crate::cli) gw_priority: i64,
     /// The network's name or id
     #[arg(value_parser = reference())]
     pub(in crate::cli) network: String,
