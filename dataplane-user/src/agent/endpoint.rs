@@ -19,11 +19,12 @@ use crate::store::Change;
 
 /// What the neighbours of a new endpoint are to be told.
 pub(super) struct Announcement {
-    netns: NetNs,
-    ifindex: u32,
-    mac: [u8; 6],
-    addresses: Vec<IpAddr>,
-    veth: String,
+    pub(super) netns: NetNs,
+    pub(super) ifindex: u32,
+    pub(super) mac: [u8; 6],
+    pub(super) addresses: Vec<IpAddr>,
+    /// What it is called in the log.
+    pub(super) interface: String,
 }
 
 impl Announcement {
@@ -31,7 +32,7 @@ impl Announcement {
     pub(super) fn send(&self) {
         if let Err(error) = announce(&self.netns, self.ifindex, self.mac, &self.addresses) {
             // Neighbours find the addresses all the same, only later.
-            tracing::warn!("announcing the addresses of {}: {error}", self.veth);
+            tracing::warn!("announcing the addresses of {}: {error}", self.interface);
         }
     }
 }
@@ -59,6 +60,7 @@ impl Agent {
                 )));
             }
         }
+        self.check_passthru(network)?;
         let mac = request.mac.unwrap_or_else(MacAddress::random);
         if let Some((owner, _)) = self.members(&network.id).find(|(_, endpoint)| endpoint.mac == mac) {
             return Err(Error::Conflict(format!(
@@ -81,6 +83,7 @@ impl Agent {
             network: network.id,
             network_name: network.name.clone(),
             slot,
+            driver: network.driver,
             internal: network.internal,
             mac,
             ipv4: ipv4.and_then(|net| if let IpNet::V4(net) = net { Some(net) } else { None }),
@@ -91,7 +94,10 @@ impl Agent {
             mode_v6: network.gateway_mode(true),
             trusts: !network.bridge_options.trusted_interfaces.is_empty(),
             interface: free_interface(&network.bridge_options.interface_prefix, container),
-            host_interface: self.free_host_interface(),
+            host_interface: match network.driver {
+                Driver::Macvlan => String::new(),
+                _ => self.free_host_interface(),
+            },
             requested: request.clone(),
         };
         self.own_interfaces.add(&endpoint.host_interface);
@@ -172,7 +178,7 @@ impl Agent {
             ifindex: veth.container_ifindex,
             mac: spec.mac,
             addresses: endpoint.addresses().collect(),
-            veth: spec.host_name.clone(),
+            interface: spec.host_name.clone(),
         });
         let config = EndpointConfig {
             slot: endpoint.slot,
@@ -188,7 +194,7 @@ impl Agent {
     }
 
     /// A running container's namespace, also when somebody has taken its mount away.
-    fn open_netns(&self, container: &Container) -> Result<NetNs> {
+    pub(super) fn open_netns(&self, container: &Container) -> Result<NetNs> {
         let path = self.paths.netns(container);
         match container.state {
             State::Running { pid, .. } if !netns::is_alive(&path) => {
@@ -201,6 +207,12 @@ impl Agent {
 
     /// Makes or mends an endpoint: its veth and its place in the data plane.
     pub(super) async fn ensure_endpoint(&mut self, container: &Id, endpoint: &Id) -> Result<()> {
+        if let Some(container) = self.containers.get(container)
+            && let Some(endpoint) = container.endpoints.iter().find(|e| e.id == *endpoint)
+            && endpoint.driver == Driver::Macvlan
+        {
+            return self.ensure_macvlan(container, endpoint).await;
+        }
         let (config, announcement) = self.ensure_veth(container, endpoint).await?;
         self.dataplane.set_endpoint(&config)?;
         announcement.iter().for_each(Announcement::send);
@@ -209,6 +221,12 @@ impl Agent {
 
     /// Takes an endpoint out of the kernel; its flows end at once.
     pub(super) async fn clear_endpoint(&mut self, container: &Id, endpoint: &Endpoint) -> Troubles {
+        if endpoint.driver == Driver::Macvlan {
+            return match self.containers.get(container) {
+                Some(container) => self.clear_macvlan(container, endpoint).await,
+                None => Troubles::default(),
+            };
+        }
         let mut troubles = Troubles::default();
         troubles.note(self.dataplane.remove_endpoint(endpoint.slot));
         troubles.extend(self.delete_own_link(&endpoint.host_interface).await);
@@ -292,9 +310,9 @@ impl Agent {
     }
 
     fn check_connectable(&self, network: &Network, container: &Container) -> Result<()> {
-        if network.driver != Driver::Bridge {
+        if !network.driver.is_joined() {
             return Err(Error::Forbidden(format!(
-                "container {} cannot be connected to network {}: only bridge networks can be joined later",
+                "container {} cannot be connected to network {}: that can only be chosen when it is made",
                 container.name, network.name
             )));
         }
@@ -350,14 +368,14 @@ impl Agent {
 }
 
 /// Addresses with their prefix lengths.
-fn prefixes(endpoint: &Endpoint) -> Vec<IpNet> {
+pub(super) fn prefixes(endpoint: &Endpoint) -> Vec<IpNet> {
     let v4 = endpoint.ipv4.map(IpNet::V4);
     let v6 = endpoint.ipv6.map(IpNet::V6);
     v4.into_iter().chain(v6).collect()
 }
 
 /// The gateways of the default routes that lead through this endpoint.
-fn default_routes(container: &Container, endpoint: &Endpoint) -> Vec<IpAddr> {
+pub(super) fn default_routes(container: &Container, endpoint: &Endpoint) -> Vec<IpAddr> {
     let leads = |v6| default_route_endpoint(&container.endpoints, v6).is_some_and(|e| e.id == endpoint.id);
     let v4: Option<Ipv4Addr> = endpoint.gateway_v4.filter(|_| leads(false));
     let v6: Option<Ipv6Addr> = endpoint.gateway_v6.filter(|_| leads(true));

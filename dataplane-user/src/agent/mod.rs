@@ -13,6 +13,7 @@ mod handle;
 mod host;
 mod lifecycle;
 mod logs;
+mod macvlan;
 mod network;
 mod plan;
 mod ports;

@@ -211,12 +211,13 @@ fn check_shared(request: &RunRequest) -> Result<()> {
 
 /// Why nothing can be published on any of the networks, if so.
 fn no_way_in(joins: &[(&Network, &EndpointRequest)]) -> Option<String> {
-    let names: Vec<_> = joins.iter().map(|(network, _)| network.name.as_str()).collect();
-    let closed = joins.iter().all(|(network, _)| network.internal);
-    closed.then(|| match names.as_slice() {
-        [one] => format!("network {one} is internal"),
-        all => format!("networks {} are internal", all.join(", ")),
-    })
+    let why = joins.iter().map(|(network, _)| match network.driver {
+        Driver::Macvlan => {
+            Some(format!("network {} is a macvlan network, which has none of the host's ports", network.name))
+        }
+        _ => network.internal.then(|| format!("network {} is internal", network.name)),
+    });
+    why.collect::<Option<Vec<_>>>().map(|why| why.join(", "))
 }
 
 /// The ports that `--expose` names, in order.

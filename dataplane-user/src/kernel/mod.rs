@@ -14,6 +14,7 @@ mod fdb;
 pub mod limits;
 mod link;
 pub mod log;
+mod macvlan;
 mod members;
 pub mod mount;
 pub mod netns;
@@ -30,6 +31,7 @@ pub use bridge::{Bridge, BridgeSpec};
 pub use error::{Error, Result};
 pub use exec::Executed;
 pub use link::{Link, Netlink};
+pub use macvlan::{MacVlanMode, Macvlan, MacvlanSpec};
 pub use netns::NetNs;
 pub use veth::{Veth, VethSpec};
 

@@ -8,7 +8,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Place, PortBinding, PublishedPort};
+use super::{
+    Driver, EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Place, PortBinding, PublishedPort,
+};
 
 /// Exit code of a container whose real one nobody saw, as when the machine was switched off.
 pub const UNKNOWN_EXIT: i32 = 137;
@@ -62,6 +64,9 @@ pub struct Endpoint {
     pub network_name: String,
     /// Its slot in the data plane.
     pub slot: u32,
+    /// What carries the network.
+    #[serde(default)]
+    pub driver: Driver,
     /// The network has no way to outside.
     pub internal: bool,
     /// The container interface's address.
@@ -85,7 +90,7 @@ pub struct Endpoint {
     pub trusts: bool,
     /// Interface name inside the container.
     pub interface: String,
-    /// Name of the host's end of the veth.
+    /// Name of the host's end of the veth; empty on a macvlan network.
     pub host_interface: String,
     /// What the user asked for, as opposed to what was chosen.
     pub requested: EndpointRequest,
@@ -99,13 +104,17 @@ impl Endpoint {
         v4.into_iter().chain(v6)
     }
 
-    /// Where ports can be published in one family; nowhere on an internal network.
+    /// Where ports can be published in one family; nowhere on an internal network and on one that is not ours to lead.
     fn place(&self, v6: bool) -> Option<Place> {
         let (gateway, address, mode) = match v6 {
             false => (self.gateway_v4.is_some(), self.ipv4.map(|net| IpAddr::V4(net.addr())), self.mode_v4),
             true => (self.gateway_v6.is_some(), self.ipv6.map(|net| IpAddr::V6(net.addr())), self.mode_v6),
         };
-        address.filter(|_| gateway).map(|address| Place { endpoint: self.slot, address, mode })
+        address.filter(|_| gateway && self.driver == Driver::Bridge).map(|address| Place {
+            endpoint: self.slot,
+            address,
+            mode,
+        })
     }
 }
 
@@ -255,6 +264,7 @@ mod tests {
             network: Id::random(),
             network_name: network.into(),
             slot,
+            driver: Driver::Bridge,
             internal,
             mac: MacAddress::random(),
             ipv4: v4.map(|text| text.parse().unwrap()),

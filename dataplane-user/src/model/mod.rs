@@ -7,6 +7,7 @@ mod container;
 mod error;
 mod id;
 mod mac;
+mod macvlan;
 mod name;
 mod network;
 mod options;
@@ -17,6 +18,7 @@ pub use container::{Attachment, Container, Endpoint, SHARED, State, UNKNOWN_EXIT
 pub use error::{Error, ErrorKind, Result};
 pub use id::Id;
 pub use mac::MacAddress;
+pub use macvlan::{MacvlanMode, MacvlanOptions};
 pub use name::{Named, check_hostname, check_interface_name, check_name, random_name, resolve};
 pub use network::{Driver, Network, Scope, Subnet};
 pub use options::{BridgeOptions, DEFAULT_MTU, GatewayMode};

@@ -20,6 +20,7 @@ fn network(name: &str) -> Network {
         enable_ipv6: false,
         subnets: vec![],
         options: BTreeMap::new(),
+        macvlan: None,
         bridge_options: BridgeOptions::default(),
         labels: BTreeMap::from([("a".into(), "b".into())]),
         bridge: "br-0".into(),

@@ -30,6 +30,7 @@ pub(in crate::cli) enum Network {
   spandrel network create --subnet 10.0.0.0/24 --gateway 10.0.0.1 front
   spandrel network create --ipv6 --subnet 10.0.0.0/24 --subnet fd00:1::/64 front
   spandrel network create --internal back                              no way out, no way in
+  spandrel network create -d macvlan -o parent=eth1 --subnet 192.0.2.0/24 --gateway 192.0.2.1 --ip-range 192.0.2.128/25 lan
   spandrel network create -o com.docker.network.driver.mtu=1400 front")]
 pub(in crate::cli) struct Create {
     /// Driver to manage the network
