@@ -17,7 +17,7 @@ use super::lifecycle::outcome;
 use super::ports::HostPorts;
 use super::state::{Agent, Live, OwnInterfaces, Paths};
 use super::{Options, Work, host};
-use crate::ipam::{Ipam, RangeSet, ula_prefix};
+use crate::ipam::{Ipam, RangeSet, pools, ula_prefix};
 use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{self, Launcher, Running};
 use crate::kernel::uplink::{HostWatch, UplinkRule};
@@ -34,7 +34,7 @@ impl Agent {
         private_directory(&paths.all_containers())?;
         let store = Store::open(&options.state_dir.join("spandrel.redb"))?;
         let contents = store.load()?;
-        let ula = ula_prefix(store.host_id()?.prefix());
+        let pools = pools(&options.pools, ula_prefix(store.host_id()?.prefix()))?;
         let netlink = Netlink::open()?;
         let mounted_now = mount::ensure_bpffs(&paths.bpffs())?;
         let mut dataplane = match Dataplane::open(&paths.bpffs(), &options.dataplane) {
@@ -55,7 +55,7 @@ impl Agent {
         let mut agent = Agent {
             paths,
             store,
-            ula,
+            pools,
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
             ipam: Ipam::default(),

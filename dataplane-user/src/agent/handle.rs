@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Work;
 use super::logs::{self, LogWish};
 use super::state::{Agent, Paths};
+use crate::ipam::Usage;
 use crate::kernel::Executed;
 use crate::kernel::dataplane::PortCount;
 use crate::kernel::log::{LogReader, LogRecord};
@@ -45,6 +46,8 @@ pub struct NetworkView {
     pub network: Network,
     /// The running containers on it, by name.
     pub attached: Vec<Attached>,
+    /// How full its subnets are.
+    pub usage: Vec<Usage>,
 }
 
 /// A container's place on a network.

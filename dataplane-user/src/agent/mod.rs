@@ -31,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use crate::ipam::Pool;
 use crate::kernel::uplink::HostWatch;
 use crate::kernel::{capability, limits};
 use crate::model::{Error, Result};
@@ -61,6 +62,8 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// Uplinks by name; empty is every interface that holds a route to elsewhere.
     pub uplinks: Vec<String>,
+    /// Where subnets come from when none is asked for; the defaults for a family that has none here.
+    pub pools: Vec<Pool>,
     /// Remove everything from the kernel at the end.
     pub teardown: bool,
     /// Options of the data plane.

@@ -108,7 +108,7 @@ impl Agent {
         let enable_ipv6 = request.enable_ipv6.unwrap_or(false);
         let wish = |enabled, wish| if enabled { wish } else { Wish::Nothing };
         let (ipv4, ipv6) = (wish(enable_ipv4, ipv4), wish(enable_ipv6, ipv6));
-        let plan = plan_subnets(&request.ipam, ipv4, ipv6, &self.surroundings()?, self.ula)?;
+        let plan = plan_subnets(&request.ipam, ipv4, ipv6, &self.surroundings()?, &self.pools)?;
         let network = Network {
             internal: request.internal,
             enable_ipv4,

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use ipnet::Ipv6Net;
 use tokio::sync::{mpsc, watch};
 
 use super::handle::{Attached, DropCount, ExitWatch, NetworkView};
 use super::ports::HostPorts;
 use super::{Options, Work};
-use crate::ipam::{Ipam, RangeSet};
+use crate::ipam::{Ipam, Pool, RangeSet};
 use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{Launcher, Running};
 use crate::kernel::uplink::HostView;
@@ -115,8 +114,8 @@ impl Live {
 pub(super) struct Agent {
     pub(super) paths: Arc<Paths>,
     pub(super) store: Store,
-    /// The host's own block of IPv6 addresses.
-    pub(super) ula: Ipv6Net,
+    /// Where subnets come from when none is asked for.
+    pub(super) pools: Vec<Pool>,
     pub(super) networks: BTreeMap<Id, Network>,
     pub(super) containers: BTreeMap<Id, Container>,
     /// Taken addresses and slots; derived from the two above.
@@ -168,7 +167,7 @@ impl Agent {
         };
         let mut attached: Vec<_> = self.members(&network.id).map(attached).collect();
         attached.sort_by(|a, b| a.name.cmp(&b.name));
-        NetworkView { network: network.clone(), attached }
+        NetworkView { network: network.clone(), attached, usage: self.ipam.usage(&network.id) }
     }
 
     pub(super) fn network_views(&self) -> Vec<NetworkView> {

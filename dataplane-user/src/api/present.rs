@@ -11,8 +11,9 @@ use super::types::container::{
     NetworkSettingsSummary, Nothing, PortBinding, PortMap, PortSummary, State,
 };
 use super::types::endpoint::{EndpointIpamConfig, EndpointResource, EndpointSettings};
-use super::types::network::{ConfigReference, Ipam, IpamConfig, Network};
+use super::types::network::{ConfigReference, Ipam, IpamConfig, IpamStatus, Network, Status, SubnetStatus};
 use crate::agent::{Attached, NetworkView};
+use crate::ipam::Usage;
 use crate::model;
 
 /// What an absent value looks like: nothing.
@@ -38,9 +39,19 @@ pub(super) fn network(view: &NetworkView) -> Network {
         config_from: ConfigReference::default(),
         config_only: false,
         containers: Some(view.attached.iter().map(|a| (a.container.to_string(), resource(a))).collect()),
+        status: (!view.usage.is_empty()).then(|| Status { ipam: ipam_status(&view.usage) }),
         options: network.options.clone(),
         labels: network.labels.clone(),
     }
+}
+
+fn ipam_status(usage: &[Usage]) -> IpamStatus {
+    let number = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+    let subnet = |usage: &Usage| {
+        let (ips_in_use, dynamic_ips_available) = (number(usage.in_use), number(usage.available));
+        (usage.subnet.to_string(), SubnetStatus { ips_in_use, dynamic_ips_available })
+    };
+    IpamStatus { subnets: usage.iter().map(subnet).collect() }
 }
 
 fn subnet(subnet: &model::Subnet) -> IpamConfig {
@@ -415,6 +426,7 @@ mod tests {
                 slot: 1,
             },
             attached: vec![Attached { container: id("c"), name: "web".into(), endpoint: endpoint() }],
+            usage: vec![Usage { subnet: "10.0.0.0/24".parse().unwrap(), in_use: 4, available: u128::MAX }],
         };
         let shown = serde_json::to_value(network(&view)).unwrap();
         assert_eq!(
@@ -427,6 +439,10 @@ mod tests {
         assert_eq!(
             (&shown["Driver"], &shown["Scope"], &shown["Internal"]),
             (&json!("bridge"), &json!("local"), &json!(true))
+        );
+        assert_eq!(
+            shown["Status"],
+            json!({"IPAM": {"Subnets": {"10.0.0.0/24": {"IPsInUse": 4, "DynamicIPsAvailable": u64::MAX}}}})
         );
         assert_eq!(
             shown["Containers"][id("c").to_string()],

@@ -11,13 +11,13 @@ mod ranges;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 
 use crate::model::{Endpoint, Error, Id, Network, Result, Subnet};
 
 pub use config::{Plan, Wish, plan_subnets};
-pub use pool::{AddressPool, Refusal};
-pub use pools::{DEFAULT_POOLS, Pool, Surroundings, ula_prefix};
+pub use pool::{AddressPool, Refusal, Usage};
+pub use pools::{DEFAULT_POOLS, Pool, Surroundings, pools, ula_prefix};
 pub use ranges::RangeSet;
 
 /// The addresses of all networks.
@@ -82,6 +82,11 @@ impl Ipam {
         if let Some(pool) = self.pool(network, address.is_ipv6()) {
             pool.release(address);
         }
+    }
+
+    /// How full a network's subnets are.
+    pub fn usage(&self, network: &Id) -> Vec<Usage> {
+        self.networks.get(network).into_iter().flatten().map(AddressPool::usage).collect()
     }
 
     fn pool(&mut self, network: &Id, v6: bool) -> Option<&mut AddressPool> {

@@ -41,6 +41,17 @@ impl Refusal {
     }
 }
 
+/// How full a subnet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// Addresses that somebody has, or that are never handed out.
+    pub in_use: u128,
+    /// Addresses that can still be handed out to whoever asks for none in particular.
+    pub available: u128,
+}
+
 /// The addresses of one subnet: which are reserved, taken and free.
 #[derive(Debug, Clone)]
 pub struct AddressPool {
@@ -102,6 +113,15 @@ impl AddressPool {
         if self.subnet.subnet.contains(&address) && self.reserved_as(address).is_none() {
             self.taken.remove(bits(address));
         }
+    }
+
+    /// How full it is.
+    pub fn usage(&self) -> Usage {
+        let subnet = self.subnet.subnet;
+        let range = self.subnet.ip_range.unwrap_or(subnet);
+        let taken = |net: IpNet| self.taken.count(bits(net.network()), bits(net.broadcast()));
+        let size = (bits(range.broadcast()) - bits(range.network())).saturating_add(1);
+        Usage { subnet, in_use: taken(subnet), available: size.saturating_sub(taken(range)) }
     }
 
     fn reserved_as(&self, address: IpAddr) -> Option<String> {
@@ -193,6 +213,18 @@ mod tests {
         let all: Vec<_> = std::iter::from_fn(|| pool.allocate(&kept).ok()).map(|ip| ip.to_string()).collect();
         assert_eq!(all, ["10.0.0.3", "10.0.0.4", "10.0.0.5"]);
         pool.claim(kept[0]).unwrap();
+    }
+
+    #[test]
+    fn usage_is_counted() {
+        let mut v4 = pool("10.0.0.0/24", Some("10.0.0.128/25"), "10.0.0.1", &[("nas", "10.0.0.200")]);
+        let usage = |pool: &AddressPool| (pool.usage().in_use, pool.usage().available);
+        // Network, gateway, nas and broadcast; of the range, all but the last two.
+        assert_eq!(usage(&v4), (4, 126));
+        v4.allocate(&[]).unwrap();
+        v4.claim(ip("10.0.0.9")).unwrap();
+        assert_eq!(usage(&v4), (6, 125));
+        assert_eq!(usage(&pool("fd00::/64", None, "fd00::1", &[])), (2, (1 << 64) - 2));
     }
 
     #[test]
