@@ -15,6 +15,7 @@ pub mod limits;
 mod link;
 mod members;
 pub mod mount;
+mod name_sockets;
 pub mod netns;
 mod pidfd;
 pub mod ports;
@@ -29,6 +30,7 @@ pub use bridge::{Bridge, BridgeSpec};
 pub use error::{Error, Result};
 pub use exec::Executed;
 pub use link::{Link, Netlink};
+pub use name_sockets::{Answers, NAME_SERVER, NameSockets};
 pub use netns::NetNs;
 pub use veth::{Veth, VethSpec};
 
