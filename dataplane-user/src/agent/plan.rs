@@ -55,7 +55,7 @@ impl Agent {
             Driver::Host | Driver::Null => {
                 if request.endpoint != EndpointRequest::default() {
                     return Err(Error::Invalid(format!(
-                        "network {} has no addresses of its own: leave --ip, --ip6 and --mac-address out",
+                        "network {} has no addresses and names of its own: leave --ip, --ip6, --mac-address, --network-alias and --link out",
                         network.name
                     )));
                 }
@@ -79,6 +79,7 @@ impl Agent {
             endpoints: Vec::new(),
             exposed,
             ports: Vec::new(),
+            naming: request.naming.clone(),
         };
         let network = Some(network).filter(|network| network.driver == Driver::Bridge);
         Ok(Plan { container, network, ports, process, warnings })

@@ -16,7 +16,7 @@ use super::client::{Client, Lines, segment};
 use super::error::Error;
 use super::signals::Signals;
 use super::{Outcome, network, output, ports};
-use crate::api::types::container::{ContainerConfig, WaitResponse};
+use crate::api::types::container::{ContainerConfig, Naming, WaitResponse};
 use crate::api::types::spandrel::{ExecRequest, RunRequest, Started};
 
 /// Variables that a command gets from the caller's environment without being asked for.
@@ -36,10 +36,16 @@ pub(super) async fn run(client: &Client, command: Run) -> Outcome {
             ..Default::default()
         },
         network: command.network.unwrap_or_default(),
-        endpoint: network::settings(command.endpoint),
+        endpoint: network::settings(command.endpoint, command.network_alias),
         publish: ports::request(command.publish, command.access),
         publish_all: command.publish_all,
         expose: command.expose,
+        naming: Naming {
+            dns: command.dns,
+            dns_search: command.dns_search,
+            dns_options: command.dns_option,
+            extra_hosts: command.add_host,
+        },
         auto_remove: command.rm,
         attach: !command.detach,
     };

@@ -7,7 +7,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Place, PortBinding, PublishedPort};
+use super::{
+    EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Naming, Place, PortBinding, PublishedPort,
+};
 
 /// Exit code of a container whose real one nobody saw, as when the machine was switched off.
 pub const UNKNOWN_EXIT: i32 = 137;
@@ -135,6 +137,9 @@ pub struct Container {
     pub exposed: Vec<ExposedPorts>,
     /// Its published ports. They stay on record after the exit, but are free then.
     pub ports: Vec<PortBinding>,
+    /// What was asked for in the files in which its resolver looks.
+    #[serde(default)]
+    pub naming: Naming,
 }
 
 impl Container {
@@ -146,6 +151,18 @@ impl Container {
     /// Whether it lives in the host's network namespace.
     pub fn on_host_network(&self) -> bool {
         self.network_mode == "host"
+    }
+
+    /// All its names on the network of an endpoint, each once; the first is the one that its addresses have.
+    pub fn names_on(&self, endpoint: &Endpoint) -> Vec<String> {
+        let mut names = vec![self.name.clone()];
+        let further = endpoint.requested.aliases.iter().cloned().chain([self.id.short(), self.hostname.clone()]);
+        for name in further {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// Its endpoint on a network.
@@ -273,7 +290,16 @@ mod tests {
             endpoints,
             exposed: vec![],
             ports,
+            naming: Naming::default(),
         }
+    }
+
+    #[test]
+    fn names_on_a_network() {
+        let mut endpoint = endpoint("n", 1, Some("10.0.1.2/24"), None, false);
+        endpoint.requested.aliases = vec!["www".into(), "web".into()];
+        let container = container(vec![], vec![]);
+        assert_eq!(container.names_on(&endpoint), ["web".into(), "www".into(), container.id.short()]);
     }
 
     fn binding(host_ip: Option<&str>, host_port: u16) -> PortBinding {

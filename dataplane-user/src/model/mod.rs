@@ -8,6 +8,7 @@ mod error;
 mod id;
 mod mac;
 mod name;
+mod naming;
 mod network;
 mod options;
 mod port;
@@ -17,7 +18,8 @@ pub use container::{Container, Endpoint, State, UNKNOWN_EXIT, default_route_endp
 pub use error::{Error, ErrorKind, Result};
 pub use id::Id;
 pub use mac::MacAddress;
-pub use name::{Named, check_hostname, check_interface_name, check_name, random_name, resolve};
+pub use name::{Named, check_dns_name, check_hostname, check_interface_name, check_name, random_name, resolve};
+pub use naming::{HostEntry, Link, Naming};
 pub use network::{Driver, Network, Scope, Subnet};
 pub use options::{BridgeOptions, DEFAULT_MTU, GatewayMode};
 pub use port::{

@@ -42,6 +42,7 @@ fn container(name: &str) -> Container {
         endpoints: vec![],
         exposed: vec![],
         ports: vec![],
+        naming: Default::default(),
     }
 }
 

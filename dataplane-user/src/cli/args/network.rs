@@ -105,16 +105,23 @@ pub(in crate::cli) struct Endpoint {
     /// MAC address (e.g., 92:d0:c6:0a:29:33)
     #[arg(long, value_name = "MAC", default_value = "", hide_default_value = true)]
     pub(in crate::cli) mac_address: String,
+    /// Add a link to another container: its name or id, and what it is called here
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    pub(in crate::cli) link: Vec<String>,
 }
 
 /// `spandrel network connect`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   spandrel network connect back web
-  spandrel network connect --ip 10.0.0.100 back web")]
+  spandrel network connect --ip 10.0.0.100 back web
+  spandrel network connect --alias database back db")]
 pub(in crate::cli) struct Connect {
     #[command(flatten)]
     pub(in crate::cli) endpoint: Endpoint,
+    /// Add network-scoped alias for the container
+    #[arg(long)]
+    pub(in crate::cli) alias: Vec<String>,
     /// The network's name or id
     #[arg(value_parser = reference())]
     pub(in crate::cli) network: String,
