@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use jiff::Timestamp;
 
 use super::error::Troubles;
-use super::files;
 use super::handle::{ExitWatch, Started, kill_all};
 use super::plan::Plan;
 use super::state::{Agent, Live};
@@ -54,7 +53,7 @@ impl Agent {
 
         let container = &plan.container;
         let directory = self.paths.container(&id);
-        files::write_all(&directory, container)?;
+        self.write_files(container)?;
         if let Some(path) = self.paths.own_netns(container) {
             NetNs::create(&path)?;
         }
@@ -62,6 +61,7 @@ impl Agent {
             self.ensure_endpoint(&id, &endpoint.id).await?;
         }
         self.announce_ports(&id)?;
+        self.update_names(&id).await?;
 
         let spec = ContainerSpec {
             directory,
@@ -88,6 +88,7 @@ impl Agent {
         if let Some(process) = self.live.get(&container.id).and_then(|live| live.process.clone()) {
             troubles.extend(end(&process).await);
         }
+        self.names.remove(&container.id).await;
         for endpoint in &container.endpoints {
             troubles.extend(self.clear_endpoint(&container.id, endpoint).await);
             self.release_endpoint(endpoint);

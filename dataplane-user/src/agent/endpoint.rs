@@ -6,7 +6,6 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::error::Troubles;
-use super::files;
 use super::state::{Agent, HostEnd};
 use crate::kernel::announce::announce;
 use crate::kernel::dataplane::EndpointConfig;
@@ -58,6 +57,7 @@ impl Agent {
                 )));
             }
         }
+        let request = self.resolve_links(network, request)?;
         let mac = request.mac.unwrap_or_else(MacAddress::random);
         if let Some((owner, _)) = self.members(&network.id).find(|(_, endpoint)| endpoint.mac == mac) {
             return Err(Error::Conflict(format!(
@@ -90,7 +90,7 @@ impl Agent {
             trusts: !network.bridge_options.trusted_interfaces.is_empty(),
             interface: free_interface(&network.bridge_options.interface_prefix, container),
             host_interface: self.free_host_interface(),
-            requested: request.clone(),
+            requested: request,
         };
         self.own_interfaces.add(&endpoint.host_interface);
         Ok(endpoint)
@@ -175,7 +175,7 @@ impl Agent {
     }
 
     /// A running container's namespace, also when somebody has taken its mount away.
-    fn open_netns(&self, container: &Container) -> Result<NetNs> {
+    pub(super) fn open_netns(&self, container: &Container) -> Result<NetNs> {
         let path = self.paths.netns(container);
         match container.state {
             State::Running { pid, .. } if !netns::is_alive(&path) => {
@@ -310,12 +310,13 @@ impl Agent {
             self.ensure_endpoint(&new.id, &endpoint.id).await?;
         }
         self.announce_ports(&new.id)?;
+        self.update_names(&new.id).await?;
         let mut troubles = Troubles::default();
         for gone in old.endpoints.iter().filter(|e| new.endpoint_on(&e.network).is_none()) {
             troubles.extend(self.clear_endpoint(&new.id, gone).await);
         }
         troubles.into_result()?;
-        files::write_hosts(&self.paths.container(&new.id), new)
+        self.write_files(new)
     }
 }
 

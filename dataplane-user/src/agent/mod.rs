@@ -12,6 +12,7 @@ mod files;
 mod handle;
 mod host;
 mod lifecycle;
+mod names;
 mod network;
 mod plan;
 mod ports;
