@@ -27,10 +27,11 @@ use crate::kernel::{NameSockets, NetNs};
 use crate::model::{Error, Id, Result};
 
 pub use crate::kernel::NAME_SERVER;
-pub use names::{Names, Place};
+pub use names::Place;
 pub use resolv_conf::{ResolvConf, Server as ResolvConfServer};
 
 use forward::Forwarder;
+use names::Names;
 use server::{Resolver, Server};
 
 /// What the tasks of all containers have in common.

@@ -1,9 +1,7 @@
 //! One container's name server: a task that reads, answers, and waits for others' answers.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +45,7 @@ pub(super) enum Verdict {
     /// This is the answer, if there is to be one.
     Answer(Option<Vec<u8>>),
     /// Others have to be asked.
-    Forward(Request),
+    Forward(Box<Request>),
 }
 
 impl Resolver {
@@ -69,7 +67,10 @@ impl Resolver {
             }
             Subject::Other => None,
         };
-        known.map_or(Verdict::Forward(request), |answer| Verdict::Answer(Some(answer)))
+        match known {
+            Some(answer) => Verdict::Answer(Some(answer)),
+            None => Verdict::Forward(Box::new(request)),
+        }
     }
 
     /// Asks others. A container without a way out has only its own servers to ask.
@@ -104,8 +105,7 @@ impl Server {
 
 /// Everything that a container asks is done in this one task, so that all of it ends with the task.
 async fn serve(udp: UdpSocket, tcp: TcpListener, answers: Answers, resolver: Arc<Resolver>) {
-    let mut questions: FuturesUnordered<Pin<Box<dyn Future<Output = (SocketAddr, Vec<u8>)> + Send>>> =
-        FuturesUnordered::new();
+    let mut questions = FuturesUnordered::new();
     let mut connections = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -118,10 +118,7 @@ async fn serve(udp: UdpSocket, tcp: TcpListener, answers: Answers, resolver: Arc
                         Verdict::Forward(request) if questions.len() >= QUESTIONS => {
                             reply(&answers, from, &request.error(ResponseCode::Refused));
                         }
-                        Verdict::Forward(request) => {
-                            let resolver = resolver.clone();
-                            questions.push(Box::pin(async move { (from, resolver.forward(&request).await) }));
-                        }
+                        Verdict::Forward(request) => questions.push(ask(resolver.clone(), request, from)),
                     },
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => {
@@ -141,6 +138,11 @@ async fn serve(udp: UdpSocket, tcp: TcpListener, answers: Answers, resolver: Arc
             Some(()) = connections.next() => {}
         }
     }
+}
+
+/// Asks others for a client.
+async fn ask(resolver: Arc<Resolver>, request: Box<Request>, from: SocketAddr) -> (SocketAddr, Vec<u8>) {
+    (from, resolver.forward(&request).await)
 }
 
 fn reply(answers: &Answers, to: SocketAddr, answer: &[u8]) {
