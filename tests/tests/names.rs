@@ -150,10 +150,17 @@ fn a_known_name_is_never_forwarded() {
             assert!(answer.answers.is_empty(), "{name} {kind}: {answer}");
         }
     }
+    // The same without IPv4, where the service is at its IPv4 address all the same.
+    site.host.create_network("--ipv4=false --ipv6 six");
+    let friend = site.host.run_container("--name friend --network six");
+    assert_eq!(friend.addresses_of("friend", RecordType::AAAA), [friend.ip(V6)]);
+    assert_eq!(friend.addresses_of("friend", RecordType::A), [] as [IpAddr; 0]);
     assert!(outside.asked().is_empty(), "{:?}", outside.asked());
     // The control: what is not known is asked there.
-    web.names_code("elsewhere");
-    assert_eq!(outside.asked().len(), 1);
+    for asker in [&web, &friend] {
+        assert_eq!(asker.names_code("elsewhere"), ResponseCode::NXDomain);
+    }
+    assert_eq!(outside.asked().len(), 2);
 }
 
 /// §4: names from outside are asked of the host's resolvers, from the host, and answers are remembered as long as they say.
