@@ -8,18 +8,23 @@ impl Agent {
     /// Makes the name service know a running container as it is on record now, and serve it while it is on a network with names.
     pub(super) async fn update_names(&mut self, id: &Id) -> Result<()> {
         let Some(container) = self.containers.get(id) else { return Ok(()) };
-        let places = self.places(container);
-        if places.is_empty() {
+        if self.places(container).is_empty() {
             self.names.remove(id).await;
             return Ok(());
         }
+        // Known before it can ask.
+        self.put_names(container);
         if !self.names.serves(id) {
             let netns = self.open_netns(container)?;
-            let servers = container.naming.servers.clone();
-            self.names.serve(*id, netns, &servers)?;
+            self.names.serve(*id, netns, &container.naming.servers)?;
         }
-        self.names.put(*id, places, container.endpoints.iter().any(|endpoint| !endpoint.internal));
         Ok(())
+    }
+
+    /// Puts a container's names in the place of those that it had.
+    fn put_names(&self, container: &Container) {
+        let outside = container.endpoints.iter().any(|endpoint| !endpoint.internal);
+        self.names.put(container.id, self.places(container), outside);
     }
 
     /// A container's places on networks with names: all but the predefined ones.
