@@ -173,8 +173,9 @@ mod tests {
             let error = NetworkCreate::try_from(parsed).unwrap_err().to_string();
             assert!(error.contains(why), "{request}: {error}");
         }
-        let settings = EndpointSettings { gw_priority: 1, ..Default::default() };
-        assert!(endpoint(settings).unwrap_err().to_string().contains("gateway priorities"));
+        let driver_opts = Some([("a".to_string(), "b".to_string())].into());
+        let settings = EndpointSettings { driver_opts, ..Default::default() };
+        assert!(endpoint(settings).unwrap_err().to_string().contains("driver options"));
     }
 
     #[test]
