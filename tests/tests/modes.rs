@@ -227,3 +227,59 @@ fn modes_that_contradict_are_refused() {
     site.host.run_container("--name helper --network container:web");
     assert_refused(&site, "network connect blue helper", &["sharing network namespace with another container"]);
 }
+
+/// The addresses that a name has in a container, as its resolver tells.
+#[track_caller]
+fn resolved(container: &Container, name: &str) -> String {
+    let output = container.exec(&["getent", "ahostsv4", name]);
+    output.stdout.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+/// §5: `--link` on the default bridge is a line of /etc/hosts, which follows the other container to a new address and a new name.
+#[test]
+fn links_on_the_default_bridge() {
+    let site = Site::new();
+    let db = site.host.run_container("--name db");
+    let web = site.host.run_container("--name web --link db:database");
+    let stranger = site.host.run_container("--name stranger");
+    assert_eq!(resolved(&web, "database"), db.ip(V4).to_string());
+    assert_eq!(resolved(&web, "db"), db.ip(V4).to_string());
+    assert_eq!(resolved(&stranger, "database"), "");
+    let first = db.ip(V4);
+    drop(db);
+    site.host.spandrel("stop -t 0 db").ok();
+    site.host.run_container("--name squatter");
+    assert_refused(&site, "run -d --link db sleep 1", &["Cannot link to db"]);
+    assert_refused(&site, "run -d --link nobody sleep 1", &["nobody"]);
+    site.host.spandrel("start db").ok();
+    let again = site.host.container("db").ip(V4);
+    assert_ne!(again, first);
+    assert_eq!(resolved(&web, "database"), again.to_string());
+    site.host.spandrel("rename db sql").ok();
+    assert_eq!((resolved(&web, "database"), resolved(&web, "sql")), (again.to_string(), again.to_string()));
+}
+
+/// §4 and §5: aliases in the long form are for their network alone, and names follow a rename and a restart at once.
+#[test]
+fn names_go_with_networks() {
+    let site = Site::with_networks(["red", "blue"]);
+    site.host.run_container("--name db --network name=red,alias=sql --network name=blue,alias=store");
+    let [red, blue] = ["red", "blue"]
+        .map(|network| site.host.run_container(&format!("--name of-{network} --network {network} --link db:linked")));
+    for _ in 0..2 {
+        let db = site.host.container("db");
+        for (asker, alias, other, network) in [(&red, "sql", "store", "red"), (&blue, "store", "sql", "blue")] {
+            for name in [alias, "db", "linked"] {
+                assert_eq!(resolved(asker, name), db.ip_on(network, V4).to_string(), "{name} on {network}");
+            }
+            assert_eq!(resolved(asker, other), "");
+        }
+        site.host.spandrel("restart -t 0 db").ok();
+    }
+    site.host.spandrel("rename db base").ok();
+    let base = site.host.container("base").ip_on("red", V4).to_string();
+    assert_eq!(
+        (resolved(&red, "base"), resolved(&red, "linked"), resolved(&red, "db")),
+        (base.clone(), base, String::new())
+    );
+}

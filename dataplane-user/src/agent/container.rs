@@ -47,6 +47,9 @@ impl Agent {
         let Plan { container, warnings, .. } = plan;
         let id = container.id;
         tracing::info!(container = container.name, id = %id, "container started");
+        if let Err(error) = self.tell_linked(&container.name) {
+            tracing::error!("telling others of container {}: {error}", container.name);
+        }
         let exit = match self.running(&id) {
             Some((running, exit)) => {
                 self.watch(id, running);
@@ -74,7 +77,7 @@ impl Agent {
         let shared = container.shares().and_then(|owner| self.containers.get(&owner));
         match shared {
             Some(owner) => files::share(&directory, &self.paths.container(&owner.id))?,
-            None => files::write_all(&directory, container)?,
+            None => self.write_files(container)?,
         }
         match (self.paths.own_netns(container), shared) {
             (Some(path), Some(owner)) => netns::link(&self.paths.netns(owner), &path)?,
@@ -85,6 +88,7 @@ impl Agent {
             self.ensure_endpoint(&id, &endpoint.id).await?;
         }
         self.announce_ports(&id)?;
+        self.update_names(&id).await?;
 
         let spec = ContainerSpec {
             directory,
@@ -111,6 +115,7 @@ impl Agent {
         if let Some(process) = self.live.get(&container.id).and_then(|live| live.process.clone()) {
             troubles.extend(end(&process).await);
         }
+        self.names.remove(&container.id).await;
         for endpoint in &container.endpoints {
             troubles.extend(self.clear_endpoint(&container.id, endpoint).await);
             self.release_endpoint(endpoint);

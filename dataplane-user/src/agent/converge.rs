@@ -17,6 +17,7 @@ use super::lifecycle::outcome;
 use super::ports::HostPorts;
 use super::state::{Agent, Live, OwnInterfaces, Paths};
 use super::{Options, Work, host};
+use crate::dns::NameService;
 use crate::ipam::{Ipam, RangeSet, pools, ula_prefix};
 use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{self, Launcher, Running};
@@ -64,6 +65,7 @@ impl Agent {
             port_slots: RangeSet::default(),
             host_ports: HostPorts::default(),
             own_interfaces: OwnInterfaces::default(),
+            names: NameService::new(host::RESOLV_CONF.into()),
             netlink,
             dataplane,
             host: Default::default(),
@@ -124,6 +126,12 @@ impl Agent {
         let containers: Vec<_> = self.containers.values().cloned().collect();
         for container in containers {
             self.find_again(container).await;
+        }
+        // Early: somebody may be waiting for an answer, and sockets need nothing of what follows.
+        for id in self.live.keys().copied().collect::<Vec<_>>() {
+            if let Err(error) = self.update_names(&id).await {
+                tracing::error!("serving names to container {}: {error}", id.short());
+            }
         }
         self.create_predefined().await?;
         let networks: Vec<_> = self.bridge_networks().map(|network| (network.id, network.name.clone())).collect();

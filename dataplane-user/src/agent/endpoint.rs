@@ -6,7 +6,6 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::error::Troubles;
-use super::files;
 use super::state::{Agent, HostEnd};
 use crate::kernel::announce::announce;
 use crate::kernel::dataplane::EndpointConfig;
@@ -61,6 +60,7 @@ impl Agent {
             }
         }
         self.check_passthru(network)?;
+        let request = self.resolve_links(network, request)?;
         let mac = request.mac.unwrap_or_else(MacAddress::random);
         if let Some((owner, _)) = self.members(&network.id).find(|(_, endpoint)| endpoint.mac == mac) {
             return Err(Error::Conflict(format!(
@@ -98,7 +98,7 @@ impl Agent {
                 Driver::Macvlan => String::new(),
                 _ => self.free_host_interface(),
             },
-            requested: request.clone(),
+            requested: request,
         };
         self.own_interfaces.add(&endpoint.host_interface);
         Ok(endpoint)
@@ -358,12 +358,13 @@ impl Agent {
             self.ensure_endpoint(&new.id, &endpoint.id).await?;
         }
         self.announce_ports(&new.id)?;
+        self.update_names(&new.id).await?;
         let mut troubles = Troubles::default();
         for gone in old.endpoints.iter().filter(|e| new.endpoint_on(&e.network).is_none()) {
             troubles.extend(self.clear_endpoint(&new.id, gone).await);
         }
         troubles.into_result()?;
-        files::write_hosts(&self.paths.container(&new.id), new)
+        self.write_files(new)
     }
 }
 

@@ -294,7 +294,7 @@ impl Handle {
     /// Gives a container another name.
     pub async fn rename(&self, reference: &str, name: &str) -> Result<()> {
         let (reference, name) = (reference.to_string(), name.to_string());
-        self.ask(move |agent| Box::pin(async move { agent.rename(&reference, &name) })).await?
+        self.ask(move |agent| Box::pin(async move { agent.rename(&reference, &name).await })).await?
     }
 
     /// What a container in the background has said.

@@ -79,8 +79,26 @@ impl Agent {
         Ok(container)
     }
 
+    /// Makes links to a container lead to it under its new name, and that known.
+    async fn follow_rename(&mut self, old: &Container, name: &str) -> Result<()> {
+        for mut container in self.containers.values().cloned().collect::<Vec<_>>() {
+            let endpoints = container.endpoints.iter_mut().map(|endpoint| &mut endpoint.requested);
+            let attachments = container.attachments.iter_mut().map(|attachment| &mut attachment.requested);
+            let links = endpoints.chain(attachments).flat_map(|requested| &mut requested.links);
+            let renamed = links.filter(|link| link.target == old.name).map(|link| link.target = name.into()).count();
+            let id = container.id;
+            if renamed > 0 {
+                self.rewrite(container)?;
+            }
+            if (renamed > 0 || id == old.id) && self.live.contains_key(&id) {
+                self.update_names(&id).await?;
+            }
+        }
+        self.tell_linked(name)
+    }
+
     /// Gives a container another name, and its network namespace with it.
-    pub(super) fn rename(&mut self, reference: &str, name: &str) -> Result<()> {
+    pub(super) async fn rename(&mut self, reference: &str, name: &str) -> Result<()> {
         let old = self.container(reference)?.clone();
         if old.name == name {
             return Err(Error::Invalid(
@@ -105,7 +123,7 @@ impl Agent {
             troubles.log(&format!("renaming container {}", old.name));
         }
         tracing::info!(container = name, id = %old.id, "renamed from {}", old.name);
-        Ok(())
+        self.follow_rename(&old, name).await
     }
 }
 

@@ -14,6 +14,7 @@ mod host;
 mod lifecycle;
 mod logs;
 mod macvlan;
+mod names;
 mod network;
 mod plan;
 mod ports;

@@ -78,6 +78,7 @@ impl Agent {
             attachments: Vec::new(),
             exposed,
             ports: Vec::new(),
+            naming: request.naming.clone(),
         };
         Ok(Plan { container, joins, ports, process, warnings })
     }
@@ -106,7 +107,7 @@ impl Agent {
             None => Ok(Mode::Joined(joins)),
             Some((network, _)) if joins.len() > 1 => Err(not_alone(&network.name)),
             Some((network, wishes)) if **wishes != EndpointRequest::default() => Err(Error::Invalid(format!(
-                "network {} has no addresses of its own: leave --ip, --ip6, --mac-address and gw-priority out",
+                "network {} has no addresses and names of its own: leave --ip, --ip6, --mac-address, --network-alias, --link and gw-priority out",
                 network.name
             ))),
             Some((network, _)) => Ok(Mode::Alone(network)),
@@ -198,6 +199,10 @@ fn check_shared(request: &RunRequest) -> Result<()> {
         ("port exposing", !request.expose.is_empty()),
         ("mac-address", request.endpoint.mac.is_some()),
         ("IP address", request.endpoint.has_address()),
+        ("links", !request.endpoint.links.is_empty()),
+        ("network aliases", !request.endpoint.aliases.is_empty()),
+        ("dns", request.naming.has_resolver()),
+        ("custom host-to-IP mapping", !request.naming.hosts.is_empty()),
         ("other networks", !request.further.is_empty()),
         ("what else is asked for of a network", request.endpoint != EndpointRequest::default()),
     ];

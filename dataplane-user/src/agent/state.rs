@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::handle::{Attached, DropCount, ExitWatch, NetworkView};
 use super::ports::HostPorts;
 use super::{Options, Work};
+use crate::dns::NameService;
 use crate::ipam::{Ipam, Pool, RangeSet};
 use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{Launcher, Running};
@@ -126,6 +127,8 @@ pub(super) struct Agent {
     /// The host ports of running containers.
     pub(super) host_ports: HostPorts,
     pub(super) own_interfaces: OwnInterfaces,
+    /// The names of running containers, and who answers them.
+    pub(super) names: NameService,
     /// The kernel's side.
     pub(super) netlink: Netlink,
     pub(super) dataplane: Dataplane,

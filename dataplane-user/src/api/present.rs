@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::human;
 use super::types::container::{
-    ContainerConfig, ContainerInspect, ContainerSummary, HostConfig, HostConfigSummary, NetworkSettings,
+    ContainerConfig, ContainerInspect, ContainerSummary, HostConfig, HostConfigSummary, Naming, NetworkSettings,
     NetworkSettingsSummary, Nothing, PortBinding, PortMap, PortSummary, State,
 };
 use super::types::endpoint::{EndpointIpamConfig, EndpointResource, EndpointSettings};
@@ -74,22 +74,31 @@ fn resource(attached: &Attached) -> EndpointResource {
     }
 }
 
+fn is_predefined(network: &str) -> bool {
+    model::Network::PREDEFINED.contains(&network)
+}
+
 /// What a container was to have on a network.
 fn wishes(requested: &model::EndpointRequest) -> EndpointSettings {
+    let given = |names: Vec<String>| Some(names).filter(|names| !names.is_empty());
     EndpointSettings {
         ipam_config: requested.has_address().then(|| EndpointIpamConfig {
             ipv4_address: text(requested.ipv4),
             ipv6_address: text(requested.ipv6),
             link_local_ips: Vec::new(),
         }),
+        links: given(requested.links.iter().map(ToString::to_string).collect()),
+        aliases: given(requested.aliases.clone()),
         gw_priority: requested.gw_priority,
         ..Default::default()
     }
 }
 
 /// A container's place on a network.
-fn settings(endpoint: &model::Endpoint) -> EndpointSettings {
+fn settings(container: &model::Container, endpoint: &model::Endpoint) -> EndpointSettings {
     EndpointSettings {
+        // The predefined network has no name service.
+        dns_names: Some(container.names_on(endpoint)).filter(|_| !is_predefined(&endpoint.network_name)),
         mac_address: endpoint.mac.to_string(),
         network_id: endpoint.network.to_string(),
         endpoint_id: endpoint.id.to_string(),
@@ -116,13 +125,9 @@ fn networks(container: &model::Container) -> BTreeMap<String, EndpointSettings> 
         let settings = EndpointSettings { network_id: attachment.network.to_string(), ..wishes(&attachment.requested) };
         (attachment.network_name.clone(), settings)
     });
-    let waiting: Vec<_> = waiting.collect();
-    container
-        .endpoints
-        .iter()
-        .map(|endpoint| (endpoint.network_name.clone(), settings(endpoint)))
-        .chain(waiting)
-        .collect()
+    let running = container.endpoints.iter();
+    let running = running.map(|endpoint| (endpoint.network_name.clone(), settings(container, endpoint)));
+    running.chain(waiting).collect()
 }
 
 /// A line of `ps`.
@@ -201,6 +206,7 @@ pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &
             network_mode: container.network_mode.clone(),
             port_bindings: asked_for(&container.ports),
             auto_remove: container.auto_remove,
+            naming: naming(&container.naming),
         },
         config: ContainerConfig {
             hostname: container.hostname.clone(),
@@ -217,6 +223,15 @@ pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &
             networks: networks(container),
         },
         ..Default::default()
+    }
+}
+
+fn naming(naming: &model::Naming) -> Naming {
+    Naming {
+        dns: naming.servers.iter().map(ToString::to_string).collect(),
+        dns_options: naming.options.clone(),
+        dns_search: naming.search.clone(),
+        extra_hosts: naming.hosts.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -330,6 +345,7 @@ mod tests {
                 slot: 1,
                 access: Default::default(),
             }],
+            naming: Default::default(),
         }
     }
 

@@ -74,7 +74,7 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
         let client = Client::new(socket);
         match command {
             Command::Network(command) => network::run(&client, command).await,
-            Command::Run(command) => run::run(&client, command).await,
+            Command::Run(command) => run::run(&client, *command).await,
             Command::Exec(command) => run::exec(&client, command).await,
             Command::Ps(command) => container::ps(&client, command).await,
             Command::Port(command) => ports::port(&client, command).await,

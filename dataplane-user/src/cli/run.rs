@@ -16,7 +16,7 @@ use super::client::{Client, Lines, segment};
 use super::error::Error;
 use super::signals::Signals;
 use super::{Done, Outcome, for_each, join, network, output, ports};
-use crate::api::types::container::{ContainerConfig, WaitResponse};
+use crate::api::types::container::{ContainerConfig, Naming, WaitResponse};
 use crate::api::types::spandrel::{ExecRequest, RunRequest, Started};
 
 /// Variables that a command gets from the caller's environment without being asked for.
@@ -26,7 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Creates and starts a container.
 pub(super) async fn run(client: &Client, command: Run) -> Outcome {
-    let (first, further) = join::all(&command.network, network::settings(command.endpoint)).map_err(Error::Local)?;
+    let (first, further) = join::all(&command.network, network::settings(command.endpoint, command.network_alias))
+        .map_err(Error::Local)?;
     let request = RunRequest {
         name: command.name.unwrap_or_default(),
         config: ContainerConfig {
@@ -42,6 +43,12 @@ pub(super) async fn run(client: &Client, command: Run) -> Outcome {
         publish: ports::request(command.publish, command.access),
         publish_all: command.publish_all,
         expose: command.expose,
+        naming: Naming {
+            dns: command.dns,
+            dns_search: command.dns_search,
+            dns_options: command.dns_option,
+            extra_hosts: command.add_host,
+        },
         auto_remove: command.rm,
         attach: !command.detach,
     };

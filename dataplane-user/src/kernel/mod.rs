@@ -17,6 +17,7 @@ pub mod log;
 mod macvlan;
 mod members;
 pub mod mount;
+mod name_sockets;
 pub mod netns;
 mod pidfd;
 pub mod ports;
@@ -32,6 +33,7 @@ pub use error::{Error, Result};
 pub use exec::Executed;
 pub use link::{Link, Netlink};
 pub use macvlan::{MacVlanMode, Macvlan, MacvlanSpec};
+pub use name_sockets::{Answers, NAME_SERVER, NameSockets};
 pub use netns::NetNs;
 pub use veth::{Veth, VethSpec};
 

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Driver, EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Place, PortBinding, PublishedPort,
+    Driver, EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Naming, Place, PortBinding,
+    PublishedPort,
 };
 
 /// Exit code of a container whose real one nobody saw, as when the machine was switched off.
@@ -168,6 +169,9 @@ pub struct Container {
     pub exposed: Vec<ExposedPorts>,
     /// Its published ports. They stay on record after the exit, but are free then.
     pub ports: Vec<PortBinding>,
+    /// What was asked for in the files in which its resolver looks.
+    #[serde(default)]
+    pub naming: Naming,
 }
 
 impl Container {
@@ -184,6 +188,18 @@ impl Container {
     /// The container whose network namespace it shares.
     pub fn shares(&self) -> Option<Id> {
         self.network_mode.strip_prefix(SHARED)?.parse().ok()
+    }
+
+    /// All its names on the network of an endpoint, each once; the first is the one that its addresses have.
+    pub fn names_on(&self, endpoint: &Endpoint) -> Vec<String> {
+        let mut names = vec![self.name.clone()];
+        let further = endpoint.requested.aliases.iter().cloned().chain([self.id.short(), self.hostname.clone()]);
+        for name in further {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// Its endpoint on a network.
@@ -320,7 +336,16 @@ mod tests {
             attachments: vec![],
             exposed: vec![],
             ports,
+            naming: Naming::default(),
         }
+    }
+
+    #[test]
+    fn names_on_a_network() {
+        let mut endpoint = endpoint("n", 1, Some("10.0.1.2/24"), None, false);
+        endpoint.requested.aliases = vec!["www".into(), "web".into()];
+        let container = container(vec![], vec![]);
+        assert_eq!(container.names_on(&endpoint), ["web".into(), "www".into(), container.id.short()]);
     }
 
     fn binding(host_ip: Option<&str>, host_port: u16) -> PortBinding {

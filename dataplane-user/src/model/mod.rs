@@ -9,6 +9,7 @@ mod id;
 mod mac;
 mod macvlan;
 mod name;
+mod naming;
 mod network;
 mod options;
 mod port;
@@ -19,7 +20,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use id::Id;
 pub use mac::MacAddress;
 pub use macvlan::{MacvlanMode, MacvlanOptions};
-pub use name::{Named, check_hostname, check_interface_name, check_name, random_name, resolve};
+pub use name::{Named, check_dns_name, check_hostname, check_interface_name, check_name, random_name, resolve};
+pub use naming::{HostEntry, Link, Naming};
 pub use network::{Driver, Network, Scope, Subnet};
 pub use options::{BridgeOptions, DEFAULT_MTU, GatewayMode};
 pub use port::{

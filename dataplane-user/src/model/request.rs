@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, MacAddress, PublishRequest, Result};
+use super::{Error, Link, MacAddress, Naming, PublishRequest, Result, check_dns_name};
 
 /// One subnet as it is asked for; all of it may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +128,12 @@ pub struct EndpointRequest {
     pub ipv6: Option<Ipv6Addr>,
     /// `--mac-address`.
     pub mac: Option<MacAddress>,
+    /// `--network-alias`: further names on the network.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// `--link`: other containers under names that only this one knows.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// `--gw-priority`: the endpoint with the highest one gives the default route.
     #[serde(default)]
     pub gw_priority: i64,
@@ -146,6 +152,16 @@ impl EndpointRequest {
             mac: given(mac, str::parse)?,
             ..Default::default()
         })
+    }
+
+    /// Adds names, as `--network-alias` and `--link` take them.
+    pub fn with_names(mut self, aliases: &[String], links: &[String]) -> Result<Self> {
+        for alias in aliases {
+            check_dns_name("alias", alias)?;
+        }
+        self.aliases = aliases.to_vec();
+        self.links = links.iter().map(|link| link.parse()).collect::<Result<_>>()?;
+        Ok(self)
     }
 
     /// Whether an address is asked for.
@@ -181,6 +197,8 @@ pub struct RunRequest {
     pub publish_all: bool,
     /// `--expose` specifications.
     pub expose: Vec<String>,
+    /// Wishes for the files in which its resolver looks.
+    pub naming: Naming,
 }
 
 /// A further command in a running container.

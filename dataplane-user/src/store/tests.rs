@@ -44,6 +44,7 @@ fn container(name: &str) -> Container {
         attachments: vec![],
         exposed: vec![],
         ports: vec![],
+        naming: Default::default(),
     }
 }
 

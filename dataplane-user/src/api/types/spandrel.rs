@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::container::ContainerConfig;
+use super::container::{ContainerConfig, Naming};
 use super::endpoint::EndpointSettings;
 use super::null_is_default;
 
@@ -33,6 +33,9 @@ pub struct RunRequest {
     /// Ports that the container serves, as `--expose` takes them.
     #[serde(deserialize_with = "null_is_default")]
     pub expose: Vec<String>,
+    /// Wishes for the files in which its resolver looks.
+    #[serde(flatten)]
+    pub naming: Naming,
     /// Remove the container when its command ends.
     #[serde(deserialize_with = "null_is_default")]
     pub auto_remove: bool,

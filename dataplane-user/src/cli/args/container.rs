@@ -35,7 +35,9 @@ Examples:
   spandrel run -d -p 5432:5432 --allow-from 10.0.0.0/8 postgres    only for those clients
   spandrel run -d --network front --ip 10.0.0.100 sleep infinity
   spandrel run -d --network name=front,gw-priority=1 --network name=back,ip=10.0.1.100 sleep infinity
-  spandrel run --network container:web tcpdump -ni eth0            in web's network namespace"
+  spandrel run --network container:web tcpdump -ni eth0            in web's network namespace
+  spandrel run -d --network front --network-alias db --add-host host:host-gateway postgres
+  spandrel run --network front --dns 192.0.2.53 --dns-search example.org bash"
 )]
 pub(in crate::cli) struct Run {
     /// Print help
@@ -58,6 +60,21 @@ pub(in crate::cli) struct Run {
     pub(in crate::cli) network: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) endpoint: Endpoint,
+    /// Add network-scoped alias for the container
+    #[arg(long, visible_alias = "net-alias", value_name = "ALIAS")]
+    pub(in crate::cli) network_alias: Vec<String>,
+    /// Ask this server for names from outside, from the container's network
+    #[arg(long, value_name = "IP")]
+    pub(in crate::cli) dns: Vec<String>,
+    /// Look for names in this domain; `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    pub(in crate::cli) dns_search: Vec<String>,
+    /// Set an option of the resolver, as in resolv.conf
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    pub(in crate::cli) dns_option: Vec<String>,
+    /// Add a line to the container's /etc/hosts; `host-gateway` is the host
+    #[arg(long, value_name = "NAME:IP")]
+    pub(in crate::cli) add_host: Vec<String>,
     /// Publish a container's port(s) to the host
     #[arg(short, long, value_name = PORT_SPEC)]
     pub(in crate::cli) publish: Vec<String>,

@@ -51,7 +51,7 @@ pub(super) enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Network(network::Network),
     /// Create and start a container
-    Run(container::Run),
+    Run(Box<container::Run>),
     /// Execute a command in a running container
     Exec(container::Exec),
     /// List containers

@@ -106,6 +106,9 @@ pub(in crate::cli) struct Endpoint {
     /// MAC address (e.g., 92:d0:c6:0a:29:33)
     #[arg(long, value_name = "MAC", default_value = "", hide_default_value = true)]
     pub(in crate::cli) mac_address: String,
+    /// Add a link to another container: its name or id, and what it is called here
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    pub(in crate::cli) link: Vec<String>,
 }
 
 /// `spandrel network connect`.
@@ -113,13 +116,17 @@ pub(in crate::cli) struct Endpoint {
 #[command(after_long_help = "Examples:
   spandrel network connect back web
   spandrel network connect --ip 10.0.0.100 back web
-  spandrel network connect --gw-priority 1 back web            the default route goes there now")]
+  spandrel network connect --gw-priority 1 back web            the default route goes there now
+  spandrel network connect --alias database back db")]
 pub(in crate::cli) struct Connect {
     #[command(flatten)]
     pub(in crate::cli) endpoint: Endpoint,
     /// The default route goes through the network with the highest one; 0 unless told otherwise
     #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
     pub(in crate::cli) gw_priority: i64,
+    /// Add network-scoped alias for the container
+    #[arg(long)]
+    pub(in crate::cli) alias: Vec<String>,
     /// The network's name or id
     #[arg(value_parser = reference())]
     pub(in crate::cli) network: String,
