@@ -61,7 +61,7 @@ pub use host::{Agent, Host, RUN_DIR, STATE_DIR};
 pub use init::process_exists;
 pub use lab::{Lab, Site, Uplink, Way};
 pub use machine::Machine;
-pub use names::NameServer;
+pub use names::{Asked, Manner, NAMES_AT, NameServer, UPSTREAM_TTL, addresses, question};
 pub use net::{Net, PATIENCE, SILENCE};
 pub use netlink::Link;
 pub use passerby::{Direction, Order, Passerby};

@@ -10,13 +10,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Work;
+use super::logs::{self, LogWish};
 use super::state::{Agent, Paths};
+use crate::ipam::Usage;
 use crate::kernel::Executed;
 use crate::kernel::dataplane::PortCount;
+use crate::kernel::log::{LogReader, LogRecord};
 use crate::kernel::process::Running;
 use crate::model::{
     Container, Endpoint, EndpointRequest, Error, ExecRequest, Id, Network, NetworkCreate, PortBinding, PublishRequest,
@@ -42,6 +46,8 @@ pub struct NetworkView {
     pub network: Network,
     /// The running containers on it, by name.
     pub attached: Vec<Attached>,
+    /// How full its subnets are.
+    pub usage: Vec<Usage>,
 }
 
 /// A container's place on a network.
@@ -199,13 +205,13 @@ impl Handle {
         self.ask(|agent| Box::pin(agent.remove_network(reference))).await?
     }
 
-    /// Joins a running container to a further network.
+    /// Joins a container to a further network.
     pub async fn connect(&self, network: &str, container: &str, request: EndpointRequest) -> Result<()> {
         let (network, container) = (network.to_string(), container.to_string());
         self.ask(|agent| Box::pin(agent.connect(network, container, request))).await?
     }
 
-    /// Takes a running container off a network. With `force`, one that is not on it is no error.
+    /// Takes a container off a network. With `force`, one that is not on it is no error.
     pub async fn disconnect(&self, network: &str, container: &str, force: bool) -> Result<()> {
         let (network, container) = (network.to_string(), container.to_string());
         self.ask(move |agent| Box::pin(agent.disconnect(network, container, force))).await?
@@ -263,6 +269,39 @@ impl Handle {
             }
         }
         Ok(container)
+    }
+
+    /// Starts the command of a container that has ended.
+    pub async fn start(&self, reference: &str, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
+        let reference = reference.to_string();
+        self.ask(|agent| Box::pin(async move { agent.start_container(&reference, stdio).await })).await?
+    }
+
+    /// Ends a container's command as [`Handle::stop`] does, and starts it again; one that has ended already is only started.
+    pub async fn restart(&self, reference: &str, timeout: Option<Duration>) -> Result<Started> {
+        let expect = async |reference: String, expected| {
+            self.ask(move |agent| Box::pin(async move { agent.expect_restart(&reference, expected) })).await?
+        };
+        let id = expect(reference.to_string(), true).await?.id.to_string();
+        if let Err(error) = self.stop(&id, timeout).await {
+            // It may still run, and then it ends as it was meant to.
+            let _ = expect(id, false).await;
+            return Err(error);
+        }
+        self.start(&id, None).await
+    }
+
+    /// Gives a container another name.
+    pub async fn rename(&self, reference: &str, name: &str) -> Result<()> {
+        let (reference, name) = (reference.to_string(), name.to_string());
+        self.ask(move |agent| Box::pin(async move { agent.rename(&reference, &name).await })).await?
+    }
+
+    /// What a container in the background has said.
+    pub async fn logs(&self, reference: &str, wish: LogWish) -> Result<impl Stream<Item = Result<LogRecord>> + use<>> {
+        let (container, running) = self.look_up(reference).await?;
+        let exit = running.map(|(_, exit)| exit).filter(|_| wish.follow);
+        logs::stream(LogReader::open(&self.container_dir(&container))?, wish, exit)
     }
 
     /// Sends a signal to a container's command.

@@ -13,7 +13,7 @@ use super::peer::Peer;
 use super::query::{Query, truth};
 use super::types::container::{ContainerInspect, ContainerSummary, PortMap, WaitResponse};
 use super::types::spandrel::{ExecRequest, PublishRequest, RunRequest, Started};
-use super::{attached, convert, present};
+use super::{attached, convert, multiplexed, present};
 use crate::agent::Handle;
 use crate::model::{Error, Id};
 
@@ -45,6 +45,46 @@ pub(super) async fn stop(
     let was_running = agent.container(&reference).await?.is_running();
     agent.stop(&reference, query.timeout()?).await?;
     Ok(if was_running { StatusCode::NO_CONTENT } else { StatusCode::NOT_MODIFIED })
+}
+
+/// `POST /containers/{reference}/start`
+pub(super) async fn start(State(agent): State<Handle>, Path(reference): Path<String>) -> Result<StatusCode, Refusal> {
+    if agent.container(&reference).await?.is_running() {
+        return Ok(StatusCode::NOT_MODIFIED);
+    }
+    agent.start(&reference, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /containers/{reference}/restart`
+pub(super) async fn restart(
+    State(agent): State<Handle>,
+    Path(reference): Path<String>,
+    query: Query,
+) -> Result<StatusCode, Refusal> {
+    agent.restart(&reference, query.timeout()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /containers/{reference}/rename`
+pub(super) async fn rename(
+    State(agent): State<Handle>,
+    Path(reference): Path<String>,
+    query: Query,
+) -> Result<StatusCode, Refusal> {
+    agent.rename(&reference, &query.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /containers/{reference}/logs`
+pub(super) async fn logs(
+    State(agent): State<Handle>,
+    Path(reference): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let wish = query.logs()?;
+    let times = truth(&query.timestamps);
+    Ok(multiplexed::answer(agent.logs(&reference, wish).await?, times))
 }
 
 /// `POST /containers/{reference}/kill`
@@ -90,6 +130,17 @@ pub(super) async fn run(
         true => attached::answer(answer, started.exit),
         false => (StatusCode::CREATED, Json(answer)).into_response(),
     })
+}
+
+/// `POST /spandrel/containers/{reference}/start`
+pub(super) async fn start_attached(
+    State(agent): State<Handle>,
+    Path(reference): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Response, Refusal> {
+    let started = agent.start(&reference, Some(peer.stdio()?)).await?;
+    let answer = Started { id: started.container.id.to_string(), warnings: started.warnings };
+    Ok(attached::answer(answer, started.exit))
 }
 
 /// `POST /spandrel/containers/{reference}/exec`

@@ -116,6 +116,7 @@ mod tests {
             config_from: ConfigReference::default(),
             config_only: false,
             containers: None,
+            status: None,
             options: BTreeMap::new(),
             labels: BTreeMap::from([("tier".into(), "front".into())]),
         }

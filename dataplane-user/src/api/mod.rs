@@ -11,6 +11,7 @@ mod error;
 mod extract;
 mod filter;
 pub mod human;
+mod multiplexed;
 mod networks;
 mod peer;
 mod ports;
@@ -22,4 +23,5 @@ mod system;
 pub mod types;
 mod version;
 
+pub(crate) use multiplexed::{HEADER, STDERR};
 pub use server::serve;

@@ -17,8 +17,8 @@ pub(super) async fn list(State(agent): State<Handle>, query: Query) -> Result<Js
     let filters = Filters::parse(&query.filters, &Filters::NETWORK)?;
     let networks = agent.networks().await?;
     let shown = networks.iter().map(present::network).filter(|network| filters.pass_network(network));
-    // Docker's list leaves the endpoints out.
-    Ok(Json(shown.map(|network| Network { containers: None, ..network }).collect()))
+    // Docker's list leaves out what changes.
+    Ok(Json(shown.map(|network| Network { containers: None, status: None, ..network }).collect()))
 }
 
 /// `GET /networks/{reference}`

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::agent::LogWish;
 use crate::model::{Error, Result};
 
 /// The parameters of all our calls; each call reads those that it has.
@@ -22,6 +24,22 @@ pub(super) struct Query {
     pub(super) t: String,
     /// A signal by name or number.
     pub(super) signal: String,
+    /// A container's new name.
+    pub(super) name: String,
+    /// Of a log: standard output.
+    pub(super) stdout: String,
+    /// Of a log: standard error.
+    pub(super) stderr: String,
+    /// Of a log: what comes, too.
+    pub(super) follow: String,
+    /// Of a log: each line with its time.
+    pub(super) timestamps: String,
+    /// Of a log: so many lines at its end, or `all`.
+    pub(super) tail: String,
+    /// Of a log: from this moment on.
+    pub(super) since: String,
+    /// Of a log: up to this moment.
+    pub(super) until: String,
 }
 
 impl Query {
@@ -37,6 +55,49 @@ impl Query {
         // A negative time is "as long as it takes".
         Ok(Some(u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)))
     }
+}
+
+impl Query {
+    /// What somebody wants to see of a log.
+    pub(super) fn logs(&self) -> Result<LogWish> {
+        let tail = match self.tail.as_str() {
+            "" | "all" => None,
+            number => Some(number.parse().map_err(|_| {
+                Error::Invalid(format!("invalid number of lines {number:?}: a number or \"all\" is expected"))
+            })?),
+        };
+        let wish = LogWish {
+            stdout: truth(&self.stdout),
+            stderr: truth(&self.stderr),
+            since: moment(&self.since)?,
+            until: moment(&self.until)?,
+            tail,
+            follow: truth(&self.follow),
+        };
+        if !wish.stdout && !wish.stderr {
+            return Err(Error::Invalid("Bad parameters: you must choose at least one stream".into()));
+        }
+        Ok(wish)
+    }
+}
+
+/// A moment as Docker's clients send it, in seconds since 1970 with or without a fraction, or as RFC 3339 writes it. 0 and nothing
+/// are no moment.
+fn moment(text: &str) -> Result<Option<Timestamp>> {
+    if matches!(text, "" | "0") {
+        return Ok(None);
+    }
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let nanoseconds = format!("{fraction:0<9}");
+    let moment = match (seconds.parse(), nanoseconds.parse()) {
+        (Ok(seconds), Ok(nanoseconds)) => Timestamp::new(seconds, nanoseconds).ok(),
+        _ => text.parse().ok(),
+    };
+    moment.map(Some).ok_or_else(|| {
+        Error::Invalid(format!(
+            "invalid moment {text:?}: seconds since 1970 or such as 2026-01-02T13:23:37Z are expected"
+        ))
+    })
 }
 
 /// Whether a parameter says yes, by Docker's rule: everything but these spellings does.
@@ -55,6 +116,29 @@ mod tests {
         assert_eq!(timeout("3").unwrap(), Some(Duration::from_secs(3)));
         assert_eq!(timeout("-1").unwrap(), Some(Duration::MAX));
         assert!(timeout("soon").is_err());
+    }
+
+    #[test]
+    fn moments() {
+        for (text, shown) in [
+            ("1136073600", "2006-01-01T00:00:00Z"),
+            ("1136073600.5", "2006-01-01T00:00:00.5Z"),
+            ("1136073600.000000001", "2006-01-01T00:00:00.000000001Z"),
+            ("2026-01-02T13:23:37Z", "2026-01-02T13:23:37Z"),
+        ] {
+            assert_eq!(moment(text).unwrap().unwrap().to_string(), shown);
+        }
+        assert_eq!((moment("").unwrap(), moment("0").unwrap()), (None, None));
+        assert!(moment("soon").is_err() && moment("1.x").is_err());
+    }
+
+    #[test]
+    fn wishes_for_a_log() {
+        let query = |tail: &str, stdout: &str| Query { tail: tail.into(), stdout: stdout.into(), ..Default::default() };
+        assert_eq!(query("all", "1").logs().unwrap().tail, None);
+        assert_eq!(query("5", "1").logs().unwrap().tail, Some(5));
+        assert!(query("-5", "1").logs().unwrap_err().to_string().contains("\"-5\""));
+        assert!(query("", "").logs().unwrap_err().to_string().contains("at least one stream"));
     }
 
     #[test]

@@ -72,6 +72,10 @@ fn containers() -> Router<Handle> {
         )
         .route("/containers/{reference}", delete(containers::remove))
         .route("/containers/{reference}/json", get(containers::inspect))
+        .route("/containers/{reference}/start", post(containers::start))
+        .route("/containers/{reference}/restart", post(containers::restart))
+        .route("/containers/{reference}/rename", post(containers::rename))
+        .route("/containers/{reference}/logs", get(containers::logs))
         .route("/containers/{reference}/stop", post(containers::stop))
         .route("/containers/{reference}/kill", post(containers::kill))
         .route("/containers/{reference}/wait", post(containers::wait))
@@ -80,6 +84,7 @@ fn containers() -> Router<Handle> {
 fn spandrel() -> Router<Handle> {
     Router::new()
         .route("/spandrel/containers/run", post(containers::run))
+        .route("/spandrel/containers/{reference}/start", post(containers::start_attached))
         .route("/spandrel/containers/{reference}/exec", post(containers::exec))
         .route("/spandrel/containers/{reference}/publish", post(containers::publish))
         .route("/spandrel/containers/{reference}/unpublish", post(containers::unpublish))

@@ -50,7 +50,9 @@ pub(super) async fn info(State(agent): State<Handle>) -> Result<Json<Info>, Refu
         containers_running: running,
         containers_stopped: containers.len() - running,
         plugins: Plugins {
-            network: [Driver::Bridge, Driver::Host, Driver::Null].map(|driver| driver.as_str().into()).into(),
+            network: [Driver::Bridge, Driver::Host, Driver::Macvlan, Driver::Null]
+                .map(|driver| driver.as_str().into())
+                .into(),
         },
         ipv4_forwarding: sysctl::get(&["net", "ipv4", "ip_forward"]).is_ok_and(|value| value == "1"),
         system_time: Timestamp::now().to_string(),

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::error::Error;
+use crate::api::HEADER;
 use crate::api::types::ErrorBody;
 
 /// Speaks to the agent behind one socket.
@@ -53,6 +54,12 @@ impl Client {
     pub(super) async fn stream(&self, path: &str, body: &impl Serialize) -> Result<Lines, Error> {
         let response = self.send(Method::POST, path, json(body)?).await?;
         Ok(Lines { client: self.clone(), body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    /// Asks for a multiplexed stream and reads it as it comes.
+    pub(super) async fn pieces(&self, path: &str) -> Result<Pieces, Error> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        Ok(Pieces { client: self.clone(), body: response.into_body(), buffer: BytesMut::new() })
     }
 
     /// Sends a request; an answer that is an error becomes one.
@@ -117,6 +124,35 @@ impl Lines {
             match self.body.frame().await {
                 Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
                 Some(Err(error)) => return Err(self.client.lost(error)),
+                None => return Err(self.client.lost("the answer ended too early")),
+            }
+        }
+    }
+}
+
+/// An answer that comes in pieces, each with the number of its stream.
+pub(super) struct Pieces {
+    client: Client,
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Pieces {
+    /// The next piece, or none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<(u8, Bytes)>, Error> {
+        loop {
+            if let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER>() {
+                let [number, _, _, _, a, b, c, d] = *header;
+                let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                if rest.len() >= length {
+                    self.buffer.advance(HEADER);
+                    return Ok(Some((number, self.buffer.split_to(length).freeze())));
+                }
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Err(self.client.lost(error)),
+                None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(self.client.lost("the answer ended too early")),
             }
         }

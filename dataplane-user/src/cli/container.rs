@@ -1,4 +1,4 @@
-//! `spandrel ps`, `stop` and `rm`.
+//! `spandrel ps`, `stop`, `restart`, `rename` and `rm`.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::args::container::{Ps, Rm, Stop};
+use super::args::container::{Ps, Rename, Restart, Rm, Stop};
 use super::client::{Client, segment};
 use super::{Done, Outcome, for_each, output, ports};
 use crate::api::human;
@@ -87,6 +87,23 @@ pub(super) async fn stop(client: &Client, command: Stop) -> Outcome {
         Ok(Done::Yes)
     })
     .await
+}
+
+/// Stops containers and starts them again.
+pub(super) async fn restart(client: &Client, command: Restart) -> Outcome {
+    let query = command.timeout.map(|seconds| format!("?t={seconds}")).unwrap_or_default();
+    for_each(&command.containers, async |reference| {
+        client.command(&format!("/containers/{}/restart{query}", segment(reference)), &json!({})).await?;
+        Ok(Done::Yes)
+    })
+    .await
+}
+
+/// Gives a container another name.
+pub(super) async fn rename(client: &Client, command: Rename) -> Outcome {
+    let path = format!("/containers/{}/rename?name={}", segment(&command.container), segment(&command.name));
+    client.command(&path, &json!({})).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Removes containers.

@@ -8,6 +8,8 @@ mod container;
 mod drops;
 mod error;
 mod inspect;
+mod join;
+mod logs;
 mod network;
 mod output;
 mod ports;
@@ -72,13 +74,17 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
         let client = Client::new(socket);
         match command {
             Command::Network(command) => network::run(&client, command).await,
-            Command::Run(command) => run::run(&client, command).await,
+            Command::Run(command) => run::run(&client, *command).await,
             Command::Exec(command) => run::exec(&client, command).await,
             Command::Ps(command) => container::ps(&client, command).await,
             Command::Port(command) => ports::port(&client, command).await,
             Command::Publish(command) => ports::publish(&client, command).await,
             Command::Unpublish(command) => ports::unpublish(&client, command).await,
+            Command::Start(command) => run::start(&client, command).await,
             Command::Stop(command) => container::stop(&client, command).await,
+            Command::Restart(command) => container::restart(&client, command).await,
+            Command::Rename(command) => container::rename(&client, command).await,
+            Command::Logs(command) => logs::run(&client, command).await,
             Command::Rm(command) => container::rm(&client, command).await,
             Command::Inspect(command) => inspect::run(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,

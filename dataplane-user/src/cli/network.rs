@@ -115,7 +115,8 @@ async fn rm(client: &Client, command: Rm) -> Outcome {
 }
 
 async fn connect(client: &Client, command: Connect) -> Outcome {
-    let request = ConnectRequest { container: command.container, endpoint_config: Some(settings(command.endpoint)) };
+    let endpoint = EndpointSettings { gw_priority: command.gw_priority, ..settings(command.endpoint, command.alias) };
+    let request = ConnectRequest { container: command.container, endpoint_config: Some(endpoint) };
     client.command(&format!("/networks/{}/connect", segment(&command.network)), &request).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -126,8 +127,8 @@ async fn disconnect(client: &Client, command: Disconnect) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The flags that ask for addresses.
-pub(super) fn settings(endpoint: Endpoint) -> EndpointSettings {
+/// The flags that ask for addresses and names.
+pub(super) fn settings(endpoint: Endpoint, aliases: Vec<String>) -> EndpointSettings {
     EndpointSettings {
         ipam_config: Some(EndpointIpamConfig {
             ipv4_address: endpoint.ip,
@@ -135,6 +136,8 @@ pub(super) fn settings(endpoint: Endpoint) -> EndpointSettings {
             link_local_ips: Vec::new(),
         }),
         mac_address: endpoint.mac_address,
+        aliases: Some(aliases),
+        links: Some(endpoint.link),
         ..Default::default()
     }
 }

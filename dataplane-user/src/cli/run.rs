@@ -1,4 +1,4 @@
-//! `spandrel run` and `spandrel exec`: commands on the caller's own terminal.
+//! `spandrel run`, `start` and `exec`: commands on the caller's own terminal.
 //!
 //! The agent gives the command this process's standard input, output and error. All that is left to do
 //! here is to pass signals on and to wait for the exit code.
@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::args::container::{Exec, Run};
+use super::args::container::{Exec, Run, Start};
 use super::client::{Client, Lines, segment};
 use super::error::Error;
 use super::signals::Signals;
-use super::{Outcome, network, output, ports};
-use crate::api::types::container::{ContainerConfig, WaitResponse};
+use super::{Done, Outcome, for_each, join, network, output, ports};
+use crate::api::types::container::{ContainerConfig, Naming, WaitResponse};
 use crate::api::types::spandrel::{ExecRequest, RunRequest, Started};
 
 /// Variables that a command gets from the caller's environment without being asked for.
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Creates and starts a container.
 pub(super) async fn run(client: &Client, command: Run) -> Outcome {
+    let (first, further) = join::all(&command.network, network::settings(command.endpoint, command.network_alias))
+        .map_err(Error::Local)?;
     let request = RunRequest {
         name: command.name.unwrap_or_default(),
         config: ContainerConfig {
@@ -35,11 +37,18 @@ pub(super) async fn run(client: &Client, command: Run) -> Outcome {
             working_dir: directory(command.workdir)?,
             ..Default::default()
         },
-        network: command.network.unwrap_or_default(),
-        endpoint: network::settings(command.endpoint),
+        network: first.network,
+        endpoint: first.endpoint,
+        further,
         publish: ports::request(command.publish, command.access),
         publish_all: command.publish_all,
         expose: command.expose,
+        naming: Naming {
+            dns: command.dns,
+            dns_search: command.dns_search,
+            dns_options: command.dns_option,
+            extra_hosts: command.add_host,
+        },
         auto_remove: command.rm,
         attach: !command.detach,
     };
@@ -49,10 +58,24 @@ pub(super) async fn run(client: &Client, command: Run) -> Outcome {
         output::lines([started.id])?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut attached = Attached::start(client, "/spandrel/containers/run", &request, "/containers").await?;
-    match attached.finish().await {
-        Err(Error::Lost { .. }) => attached.outlive_agent().await,
-        outcome => outcome,
+    Attached::start(client, "/spandrel/containers/run", &request, "/containers").await?.finish_container().await
+}
+
+/// Starts containers that have ended.
+pub(super) async fn start(client: &Client, command: Start) -> Outcome {
+    match command.containers.as_slice() {
+        [container] if command.attach => {
+            let path = format!("/spandrel/containers/{}/start", segment(container));
+            Attached::start(client, &path, &json!({}), "/containers").await?.finish_container().await
+        }
+        _ if command.attach => Err(Error::Local("you cannot start and attach multiple containers at once".into())),
+        containers => {
+            for_each(containers, async |reference| {
+                client.command(&format!("/containers/{}/start", segment(reference)), &json!({})).await?;
+                Ok(Done::Yes)
+            })
+            .await
+        }
     }
 }
 
@@ -123,6 +146,14 @@ impl<'a> Attached<'a> {
                 end = self.lines.next::<WaitResponse>() => return end.map(|end| exit_code(end.status_code)),
                 signal = self.signals.next() => self.pass_on(signal).await,
             }
+        }
+    }
+
+    /// The same for a container's own command.
+    async fn finish_container(&mut self) -> Outcome {
+        match self.finish().await {
+            Err(Error::Lost { .. }) => self.outlive_agent().await,
+            outcome => outcome,
         }
     }
 

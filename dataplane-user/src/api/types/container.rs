@@ -210,6 +210,27 @@ pub struct HostConfig {
     pub port_bindings: PortMap,
     /// Whether it goes away when its command ends.
     pub auto_remove: bool,
+    /// What was asked for in the files in which its resolver looks.
+    #[serde(flatten)]
+    pub naming: Naming,
+}
+
+/// The part of [`HostConfig`] about the files in which a container's resolver looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Naming {
+    /// Name servers.
+    #[serde(deserialize_with = "null_is_default")]
+    pub dns: Vec<String>,
+    /// Options of the resolver.
+    #[serde(deserialize_with = "null_is_default")]
+    pub dns_options: Vec<String>,
+    /// Search domains.
+    #[serde(deserialize_with = "null_is_default")]
+    pub dns_search: Vec<String>,
+    /// Further lines of /etc/hosts, `NAME:IP`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub extra_hosts: Vec<String>,
 }
 
 /// A container's addresses and ports.

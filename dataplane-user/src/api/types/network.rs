@@ -44,12 +44,44 @@ pub struct Network {
     /// Its endpoints by container id; `inspect` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containers: Option<BTreeMap<String, EndpointResource>>,
+    /// How full it is; `inspect` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// The driver's options.
     #[serde(default, deserialize_with = "null_is_default")]
     pub options: BTreeMap<String, String>,
     /// The user's labels.
     #[serde(default, deserialize_with = "null_is_default")]
     pub labels: BTreeMap<String, String>,
+}
+
+/// What is now the case with a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Status {
+    /// Of its addresses.
+    #[serde(rename = "IPAM")]
+    pub ipam: IpamStatus,
+}
+
+/// What is now the case with a network's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IpamStatus {
+    /// By subnet, in CIDR notation.
+    pub subnets: BTreeMap<String, SubnetStatus>,
+}
+
+/// How full a subnet is. Numbers that are too large for 64 bits are shown as the largest of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SubnetStatus {
+    /// Addresses that somebody has, or that are never handed out.
+    #[serde(rename = "IPsInUse")]
+    pub ips_in_use: u64,
+    /// Addresses that containers can still get without asking for them.
+    #[serde(rename = "DynamicIPsAvailable")]
+    pub dynamic_ips_available: u64,
 }
 
 /// How a network hands out addresses.

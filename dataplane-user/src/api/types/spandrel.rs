@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::container::ContainerConfig;
+use super::container::{ContainerConfig, Naming};
 use super::endpoint::EndpointSettings;
 use super::null_is_default;
 
@@ -15,12 +15,15 @@ pub struct RunRequest {
     pub name: String,
     /// Command, environment, host name, directory.
     pub config: ContainerConfig,
-    /// The network to join; empty means `bridge`.
+    /// The network to join, or `container:` and the container whose network to share; empty means `bridge`.
     #[serde(deserialize_with = "null_is_default")]
     pub network: String,
     /// Addresses that the container wishes there.
     #[serde(deserialize_with = "null_is_default")]
     pub endpoint: EndpointSettings,
+    /// Further networks to join.
+    #[serde(deserialize_with = "null_is_default")]
+    pub further: Vec<Join>,
     /// Ports to publish.
     #[serde(flatten)]
     pub publish: PublishRequest,
@@ -30,6 +33,9 @@ pub struct RunRequest {
     /// Ports that the container serves, as `--expose` takes them.
     #[serde(deserialize_with = "null_is_default")]
     pub expose: Vec<String>,
+    /// Wishes for the files in which its resolver looks.
+    #[serde(flatten)]
+    pub naming: Naming,
     /// Remove the container when its command ends.
     #[serde(deserialize_with = "null_is_default")]
     pub auto_remove: bool,
@@ -37,6 +43,17 @@ pub struct RunRequest {
     /// open until the command ends: one line with a [`Started`], one with a `WaitResponse`.
     #[serde(deserialize_with = "null_is_default")]
     pub attach: bool,
+}
+
+/// A network that a container joins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Join {
+    /// The network.
+    pub network: String,
+    /// What the container wishes there.
+    #[serde(deserialize_with = "null_is_default")]
+    pub endpoint: EndpointSettings,
 }
 
 /// The body of `POST /spandrel/containers/{ref}/publish`, answered by a `PortMap` of these ports, and of `…/unpublish`,

@@ -51,7 +51,7 @@ pub(super) enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Network(network::Network),
     /// Create and start a container
-    Run(container::Run),
+    Run(Box<container::Run>),
     /// Execute a command in a running container
     Exec(container::Exec),
     /// List containers
@@ -64,8 +64,16 @@ pub(super) enum Command {
     Publish(container::Publish),
     /// Take back published ports of a running container
     Unpublish(container::Unpublish),
+    /// Start one or more stopped containers
+    Start(container::Start),
     /// Stop one or more running containers
     Stop(container::Stop),
+    /// Restart one or more containers
+    Restart(container::Restart),
+    /// Rename a container
+    Rename(container::Rename),
+    /// Fetch the logs of a container
+    Logs(container::Logs),
     /// Remove one or more containers
     Rm(container::Rm),
     /// Show the packets that were dropped, and why
@@ -194,7 +202,7 @@ mod tests {
         assert!(!run.publish_all);
         assert_eq!(run.env, ["A=1", "B"]);
         assert_eq!(run.hostname, "host");
-        assert_eq!(run.network.as_deref(), Some("front"));
+        assert_eq!(run.network, ["front"]);
         assert_eq!(run.endpoint.ip, "10.0.0.9");
         assert_eq!(run.endpoint.ip6, "fd00::9");
         assert_eq!(run.endpoint.mac_address, "02:00:00:00:00:09");
@@ -223,6 +231,15 @@ mod tests {
         assert_eq!((port.container, port.stats, port.format), (None, true, Some(FormatName::Json)));
         let Command::Port(port) = parse("spandrel port web 80/udp").unwrap() else { panic!() };
         assert_eq!((port.container.as_deref(), port.port.as_deref(), port.stats), (Some("web"), Some("80/udp"), false));
+    }
+
+    #[test]
+    fn dockers_flags_of_logs() {
+        let Command::Logs(logs) = parse("spandrel logs -ft --since 10m -n 5 web").unwrap() else { panic!() };
+        assert!(logs.follow && logs.timestamps);
+        assert_eq!((logs.since.as_deref(), logs.tail.as_str(), logs.container.as_str()), (Some("10m"), "5", "web"));
+        let Command::Logs(logs) = parse("spandrel logs --tail all web").unwrap() else { panic!() };
+        assert_eq!(logs.tail, "all");
     }
 
     #[test]
@@ -274,6 +291,13 @@ mod tests {
             "spandrel network rm",
             "spandrel stop",
             "spandrel stop -t soon web",
+            "spandrel start",
+            "spandrel restart",
+            "spandrel restart -t soon web",
+            "spandrel rename web",
+            "spandrel logs",
+            "spandrel logs web db",
+            "spandrel logs -n some web",
             "spandrel ps --format yaml",
             "spandrel port",
             "spandrel port web --format json",

@@ -30,6 +30,7 @@ pub(in crate::cli) enum Network {
   spandrel network create --subnet 10.0.0.0/24 --gateway 10.0.0.1 front
   spandrel network create --ipv6 --subnet 10.0.0.0/24 --subnet fd00:1::/64 front
   spandrel network create --internal back                              no way out, no way in
+  spandrel network create -d macvlan -o parent=eth1 --subnet 192.0.2.0/24 --gateway 192.0.2.1 --ip-range 192.0.2.128/25 lan
   spandrel network create -o com.docker.network.driver.mtu=1400 front")]
 pub(in crate::cli) struct Create {
     /// Driver to manage the network
@@ -105,16 +106,27 @@ pub(in crate::cli) struct Endpoint {
     /// MAC address (e.g., 92:d0:c6:0a:29:33)
     #[arg(long, value_name = "MAC", default_value = "", hide_default_value = true)]
     pub(in crate::cli) mac_address: String,
+    /// Add a link to another container: its name or id, and what it is called here
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    pub(in crate::cli) link: Vec<String>,
 }
 
 /// `spandrel network connect`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   spandrel network connect back web
-  spandrel network connect --ip 10.0.0.100 back web")]
+  spandrel network connect --ip 10.0.0.100 back web
+  spandrel network connect --gw-priority 1 back web            the default route goes there now
+  spandrel network connect --alias database back db")]
 pub(in crate::cli) struct Connect {
     #[command(flatten)]
     pub(in crate::cli) endpoint: Endpoint,
+    /// The default route goes through the network with the highest one; 0 unless told otherwise
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
+    pub(in crate::cli) gw_priority: i64,
+    /// Add network-scoped alias for the container
+    #[arg(long)]
+    pub(in crate::cli) alias: Vec<String>,
     /// The network's name or id
     #[arg(value_parser = reference())]
     pub(in crate::cli) network: String,
