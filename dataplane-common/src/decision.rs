@@ -103,6 +103,7 @@ pub fn from_container<A: IpHeader, W: World<A>>(
             return if destination == gateway { Verdict::Stack } else { Verdict::Drop(DropReason::InternalNetwork) };
         }
         if opens(packet)
+            && is_routed(packet.source)
             && let Some(port) = published(world, destination, packet.tuple.destination_port, packet.protocol)
         {
             return Verdict::Publish(port);
@@ -111,12 +112,16 @@ pub fn from_container<A: IpHeader, W: World<A>>(
     }
     if let Some(other) = world.network_of(destination) {
         return match direct(world, other, network.bridge, packet) {
-            Some(Verdict::Publish(port)) if !internal => Verdict::Publish(port),
+            Some(Verdict::Publish(port)) if !internal && is_routed(packet.source) => Verdict::Publish(port),
             _ => Verdict::Drop(DropReason::OtherNetwork),
         };
     }
     if internal {
         return Verdict::Drop(DropReason::InternalNetwork);
+    }
+    // The stack tells its sender that it may not leave its link.
+    if !is_routed(packet.source) {
+        return Verdict::Stack;
     }
     if opens(packet) { Verdict::Route } else { Verdict::Drop(refusal(packet.kind)) }
 }

@@ -10,7 +10,6 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use dataplane_common::{
     DropReason, Flow, Protocol, Zone,
     flow::Party,
-    port::TRIES,
     wire::{Kind, Packet},
 };
 
@@ -97,7 +96,7 @@ pub fn plant<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<*mut Flow<A>,
         work.keep_port(unsafe { (*before).after.source_port });
     }
     // SAFETY: the callback has the signature that the helper calls, and `skb` outlives the call.
-    unsafe { bpf_loop(TRIES, find_port::<A> as *mut c_void, (&raw const *skb).cast_mut().cast(), 0) };
+    unsafe { bpf_loop(work.search.tries(), find_port::<A> as *mut c_void, (&raw const *skb).cast_mut().cast(), 0) };
     work.search.result?;
     if A::embryos().insert(&work.sibling, &work.reply, 0).is_err()
         || A::embryos().insert(&work.key, &work.original, 0).is_err()

@@ -375,6 +375,9 @@ pub fn translate_routed<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, entry: *mut 
 /// translated original?
 #[inline(always)]
 pub fn expects<A: Make>(packet: &Packet<A>, zone: Zone) -> bool {
+    if !packet.has_flow() {
+        return false;
+    }
     let key = packet.tuple.reversed().key(packet.protocol, zone);
     // SAFETY: read at once; see `find`.
     unsafe { A::flows().get(&key).or_else(|| A::embryos().get(&key)) }.is_some_and(is_alive)

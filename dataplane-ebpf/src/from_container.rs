@@ -278,6 +278,8 @@ fn judge<A: Make>(skb: &Skb<'_>, sender: &Sender, packet: &Packet<A>) -> Result<
             work::<A>()?.published = published;
             return Ok(Judgement::ForPort);
         }
+        // It goes nowhere, and takes no port.
+        Verdict::Route if packet.ttl <= 1 => return Ok(Judgement::ForStack),
         Verdict::Route => {
             // The stack answers what has no route or is too big, and asks other managers' rules about what goes to their networks.
             let Some(route) = route::lookup(skb, network.bridge, &packet.tuple) else {

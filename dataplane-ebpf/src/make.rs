@@ -150,6 +150,12 @@ impl PortSearch {
         self.random = unsafe { bpf_get_prandom_u32() };
         self.result = Err(DropReason::NoPort);
     }
+
+    /// How many ports are tried. Where there is none to choose, whoever had it first keeps it.
+    #[inline(always)]
+    pub fn tries(&self) -> u32 {
+        if self.ports == Ports::Keep { 1 } else { TRIES }
+    }
 }
 
 /// Each CPU's [`Work`] for IPv4. TC programs are not interrupted by others on their CPU.
@@ -271,8 +277,12 @@ pub fn prepare_published<A: Make>(
     let (port, generation) = (published.slot, port_generation(published.slot));
     (work.original.port, work.original.port_generation) = (port, generation);
     (work.reply.port, work.reply.port_generation) = (port, generation);
-    // Behind the gateway's address all clients would share one port, and the host's own connections leave from there.
-    work.search.ports = if crosses { Ports::Choose } else { Ports::Prefer };
+    work.search.ports = match packet.kind {
+        Kind::Other => Ports::Keep,
+        // Behind the gateway's address all clients would share one port, and the host's own connections leave from there.
+        _ if crosses => Ports::Choose,
+        _ => Ports::Prefer,
+    };
     Ok(())
 }
 
@@ -306,10 +316,9 @@ pub fn insert<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
         return Err(DropReason::FlowQuota);
     }
     work.search.begin(packet, config);
-    let tries = if work.search.ports == Ports::Keep { 1 } else { TRIES };
     // A loop of the language would be walked through by the verifier, once for every try and every way through it.
     // SAFETY: the callback has the signature that the helper calls, and `skb` outlives the call.
-    unsafe { bpf_loop(tries, claim::<A> as *mut c_void, (&raw const *skb).cast_mut().cast(), 0) };
+    unsafe { bpf_loop(work.search.tries(), claim::<A> as *mut c_void, (&raw const *skb).cast_mut().cast(), 0) };
     work.search.result?;
     work.key = work.reply.sibling(packet.protocol);
     match A::flows().insert(&work.key, &work.original, u64::from(BPF_NOEXIST)) {

@@ -43,6 +43,10 @@ struct NeighborFrame {
     message: Neighbor,
 }
 
+/// Bytes of a neighbour message without an option, and of one with a link-layer address.
+const BARE: u16 = offset_of!(Neighbor, option) as u16;
+const TELLING: u16 = size_of::<Neighbor>() as u16;
+
 /// Handles a container's ARP packet (RFC 826), `group` if its frame is for more than one station: checks that the sender is
 /// itself, answers what is known, copies announcements. A function of its own for its stack.
 #[inline(never)]
@@ -106,9 +110,17 @@ pub fn discovery(skb: &Skb<'_>, container: &Sender, group: bool) -> Result<i32, 
     let endpoint = container.endpoint;
     let Some(ipv6) = skb.read::<Ipv6>(ethernet::LEN) else { return Err(DropReason::Malformed) };
     let message = ethernet::LEN + size_of::<Ipv6>();
-    if usize::from(ipv6.payload_length.get()) < offset_of!(Neighbor, option) {
-        // RFC 4861 §7.1: none ends before its target does.
-        return Err(DropReason::Malformed);
+    // Its target and one option at most: behind that, another one could tell somebody else's address.
+    let told = match ipv6.payload_length.get() {
+        BARE => None,
+        TELLING => Some(skb.read::<Neighbor>(message).ok_or(DropReason::Malformed)?),
+        _ => return Err(DropReason::Malformed),
+    };
+    if let Some(told) = told
+        && matches!(told.option, icmp::SOURCE_LINK_LAYER | icmp::TARGET_LINK_LAYER)
+        && told.mac != endpoint.mac
+    {
+        return Err(DropReason::SpoofedArp);
     }
     if skb.read::<u8>(message) == Some(icmp::V6_NEIGHBOR_ADVERTISEMENT) {
         // Without a link-layer address it still tells who is there.
@@ -122,14 +134,8 @@ pub fn discovery(skb: &Skb<'_>, container: &Sender, group: bool) -> Result<i32, 
         }
         return Ok(NEXT);
     }
-    // Shorter ones, duplicate address detection among them, carry no link-layer address: the bridge takes them.
-    let Some(asked) = skb.read::<Neighbor>(message) else { return Ok(NEXT) };
-    if ipv6.payload_length.get() != size_of::<Neighbor>() as u16 || asked.option != icmp::SOURCE_LINK_LAYER {
-        return Ok(NEXT);
-    }
-    if asked.mac != endpoint.mac {
-        return Err(DropReason::SpoofedArp);
-    }
+    // Others, duplicate address detection among them, carry no link-layer address: the bridge takes them.
+    let Some(asked) = told.filter(|asked| asked.option == icmp::SOURCE_LINK_LAYER) else { return Ok(NEXT) };
     let Some(neighbor) = maps::neighbor(endpoint.network, asked.target.any()) else { return Ok(NEXT) };
     write(skb, &advertisement(&ipv6, &asked, neighbor.mac))?;
     Ok(to_asker(skb, endpoint))

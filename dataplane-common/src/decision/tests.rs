@@ -206,6 +206,24 @@ fn a_source_that_nobody_can_have_reaches_no_published_port() {
     }
 }
 
+/// RFC 4291 §2.5.6.
+#[test]
+fn what_is_link_local_stays_on_its_link() {
+    let mut host = Host { second: network(Network::for_family(Network::OPEN, true)), ..host() };
+    host.published.push((ip("2001:db8::1"), 8080, Protocol::TCP));
+    let [gateway, near, global] = ["fd00:1::1", "fe80::2", "fd00:1::2"].map(|at| V6::from_any(ip(at).into()));
+    let send = |source, to: &str, port| {
+        let packet = to_address(source, V6::from_any(ip(to).into()), port, Kind::Tcp, Flags::SYN);
+        from_container(&host, &network(0), gateway, &packet)
+    };
+    assert_eq!(send(near, "2001:db8::1", 8080), Verdict::Stack);
+    assert_eq!(send(near, "fd00:2::2", 80), Verdict::Drop(DropReason::OtherNetwork));
+    assert_eq!(send(near, "2001:db8:7::7", 443), Verdict::Stack);
+    assert_eq!(send(global, "2001:db8::1", 8080), Verdict::Publish(PORT), "the control");
+    assert_eq!(send(global, "fd00:2::2", 80), straight_to("fd00:2::2", 80), "the control");
+    assert_eq!(send(global, "2001:db8:7::7", 443), Verdict::Route, "the control");
+}
+
 #[test]
 fn row_14_only_opening_packets_go_out_without_a_flow() {
     assert_eq!(container(0, &syn("198.51.100.1", 443)), Verdict::Route);

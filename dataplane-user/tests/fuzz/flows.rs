@@ -23,6 +23,8 @@ struct Direction {
     sibling: (Zone, Tuple),
     /// Is this the direction of the packet that opened the flow?
     original: bool,
+    /// Has its other end asked back, by echo requests with the same identifier? Then there are two flows here.
+    mutual: bool,
     /// The containers whose end is the flow's end.
     parties: [Option<u32>; 2],
     /// Has it been seen that the programs know it?
@@ -47,8 +49,8 @@ impl Flows {
     pub(crate) fn hold(&self, zone: Zone, ip: &Ip) -> bool {
         self.known.get(&(zone, ip.tuple)).is_some_and(|known| match ip.kind {
             _ if !known.seen => false,
-            Kind::EchoRequest => known.original,
-            Kind::EchoReply => !known.original,
+            Kind::EchoRequest => known.original && !known.mutual,
+            Kind::EchoReply => !known.original && !known.mutual,
             _ => true,
         })
     }
@@ -78,13 +80,14 @@ impl Flows {
     /// A packet that might have opened a flow was left to the stack. To a container's own address nothing is translated, so how
     /// that flow goes is known; to the outside it is seen when it leaves.
     pub(crate) fn note_attempt(&mut self, zone: Zone, sender: Option<Container>, packet: &Packet<'_>) -> Judgement<()> {
-        if !packet.before.opens() {
+        let spoofed = sender.is_none() && network_of(packet.before.tuple.source.0).is_some();
+        if spoofed || !packet.before.opens() || !packet.before.is_sound(packet.frame) {
             return Ok(());
         }
         let (tuple, key) = (packet.before.tuple, (zone, packet.before.tuple));
         match container_at(tuple.destination.0) {
             Some(container) if container.network != zone => {
-                if opens_direct(sender, container, packet).is_err() || self.known.contains_key(&key) {
+                if opens_direct(sender, container, packet, false).is_err() || self.known.contains_key(&key) {
                     return Ok(());
                 }
                 let back = sender.map_or(Arrived::Outside, |sender| Arrived::AtContainer(sender.slot));
@@ -96,6 +99,11 @@ impl Flows {
                 Ok(())
             }
         }
+    }
+
+    /// A fragment waits, and nobody sees how it is sent later.
+    pub(crate) fn note_waiting(&mut self, zone: Zone, ip: &Ip) {
+        self.attempted.insert((zone, ip.tuple));
     }
 
     /// A packet that was translated or sent away: it belongs to a flow, or opens one. It comes from a container, or from outside.
@@ -111,13 +119,16 @@ impl Flows {
         }
         let key = (zone, packet.before.tuple);
         let known = self.known.get(&key).copied();
-        if let Some(known) = known.filter(|known| (known.after, known.receiver) == (packet.after.tuple, receiver)) {
+        // Who is asked may ask back: that is a flow of its own.
+        let asks_back = |known: &Direction| packet.before.kind == Kind::EchoRequest && !known.original && !known.mutual;
+        let goes_on =
+            |known: &Direction| (known.after, known.receiver) == (packet.after.tuple, receiver) && !asks_back(known);
+        if let Some(known) = known.filter(goes_on) {
             for key in [key, known.sibling] {
                 self.known.entry(key).and_modify(|known| known.seen = true);
             }
-            let out_of_place = if known.original { Kind::EchoReply } else { Kind::EchoRequest };
-            return demand(packet.before.kind != out_of_place, "only the answer to an echo is taken for one")
-                .map(|()| receiver);
+            let out_of_place = packet.before.kind == Kind::EchoReply && known.original && !known.mutual;
+            return demand(!out_of_place, "only the answer to an echo is taken for one").map(|()| receiver);
         }
         if let Some(known) = known {
             demand(packet.before.tuple.protocol != UDP, "a flow is translated in one way")?;
@@ -142,6 +153,11 @@ impl Flows {
         let parties = [sender.map(|sender| sender.slot), other];
         let back = sender.map_or(Arrived::Outside, |sender| Arrived::AtContainer(sender.slot));
         self.learn(key, peer_zone, packet.after.tuple, (receiver, back), parties, true)?;
+        if known.is_some_and(|known| asks_back(&known)) {
+            for key in [key, (peer_zone, packet.after.tuple.reversed())] {
+                self.known.entry(key).and_modify(|known| known.mutual = true);
+            }
+        }
         Ok(receiver)
     }
 
@@ -206,8 +222,17 @@ impl Flows {
         if let Some(taken) = self.known.get(&reply) {
             demand(taken.after == reply_after, "two flows never get the same port")?;
         }
-        self.known.insert(key, Direction { after, receiver, sibling: reply, original: true, parties, seen });
-        let answer = Direction { after: reply_after, receiver: back, sibling: key, original: false, parties, seen };
+        self.known
+            .insert(key, Direction { after, receiver, sibling: reply, original: true, mutual: false, parties, seen });
+        let answer = Direction {
+            after: reply_after,
+            receiver: back,
+            sibling: key,
+            original: false,
+            mutual: false,
+            parties,
+            seen,
+        };
         self.known.insert(reply, answer);
         Ok(())
     }
@@ -257,7 +282,7 @@ fn opens_published(sender: Option<Container>, container: Container, packet: &Pac
             && (port.container, port.container_port) == (container.slot, after.destination.1)
     });
     if before.destination.0 == container.ip(packet.before.is_v6()) {
-        return opens_direct(sender, container, packet);
+        return opens_direct(sender, container, packet, taken);
     }
     demand(published, "a container is reached from elsewhere by its published ports only")?;
     demand(!before.destination.0.is_loopback(), "what is published on loopback is for the host alone")?;
@@ -276,8 +301,8 @@ fn addresses(tuple: &Tuple) -> (IpAddr, IpAddr) {
     (tuple.source.0, tuple.destination.0)
 }
 
-/// May this packet open a flow straight to the container's own address?
-fn opens_direct(sender: Option<Container>, container: Container, packet: &Packet<'_>) -> Judgement<()> {
+/// May this packet open a flow straight to the container's own address? `taken` as above.
+fn opens_direct(sender: Option<Container>, container: Container, packet: &Packet<'_>, taken: bool) -> Judgement<()> {
     let network = container.network();
     let tuple = packet.before.tuple;
     let mut ports = PORTS.into_iter();
@@ -292,7 +317,9 @@ fn opens_direct(sender: Option<Container>, container: Container, packet: &Packet
     demand(open && !network.internal, "a container's own address is closed to others")?;
     demand(sender.is_none_or(|sender| !sender.network().internal), "an internal network reaches nothing outside")?;
     demand(sender.is_some() || !is_nobodys(tuple.source.0), "nobody outside sends from such an address")?;
-    demand(packet.after.tuple == tuple, "what needs no translation gets none")
+    let after = packet.after.tuple;
+    let kept = Tuple { source: (after.source.0, tuple.source.1), ..after };
+    demand(after == tuple || taken && kept == tuple, "what needs no translation gets none")
 }
 
 /// Is it an address that no other machine sends from?

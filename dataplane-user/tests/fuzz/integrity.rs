@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::kernel::Ran;
 use crate::oracle::{REDIRECT, demand};
-use crate::packet::{self, ETHERNET, ICMP, Ip, Kind};
+use crate::packet::{self, ETHERNET, ICMP, Ip, Kind, SCTP, TCP, UDP};
 
 /// Checks that the packet that came out is the one that went in, but for what translation changes; reads it.
 pub(crate) fn check(frame: &[u8], before: &Ip, ran: &Ran) -> Result<Ip, String> {
@@ -65,7 +65,8 @@ fn changeable(ip: &Ip) -> Vec<Range<usize>> {
     let ports = match ip.kind {
         Kind::Tcp(_) | Kind::Udp | Kind::Sctp(_) => 0..4,
         Kind::EchoRequest | Kind::EchoReply => 4..6,
-        _ if ip.tuple.source.1 != 0 || ip.tuple.destination.1 != 0 => 0..4,
+        // Quoted with its ports and little more.
+        _ if [TCP, UDP, SCTP].contains(&ip.tuple.protocol) => 0..4,
         _ => 0..0,
     };
     free.push(ip.transport + ports.start..ip.transport + ports.end);

@@ -83,6 +83,11 @@ impl Oracle {
     /// Judges what a program made of a frame; where it is now, if it was let through.
     pub(crate) fn judge(&mut self, hook: Hook, frame: &[u8], ran: &Ran) -> Judgement<Option<Arrived>> {
         if ran.verdict == SHOT {
+            if let (Hook::FromContainer(sender), Some(ip)) = (hook, packet::ip(frame))
+                && ip.fragment.is_some()
+            {
+                self.flows.note_waiting(CONTAINERS[sender].network, &ip);
+            }
             return self.may_die(hook, frame).map(|()| None);
         }
         demand(matches!(ran.verdict, NEXT | REDIRECT), "a verdict is one of three")?;

@@ -231,6 +231,9 @@ fn time_to_live_ends_at_the_host() {
             let frame = syn.ttl(1).frame();
             let run = bench.sends(A, &frame);
             assert_eq!((run.verdict, run.frame), (NEXT, frame), "the stack says Time Exceeded");
+            let answer = Packet::outside(family.outside(), family.host(), Payload::Tcp(443, 20_000, SYN | ACK)).frame();
+            let run = bench.arrives(&answer);
+            assert_eq!((run.verdict, run.frame), (NEXT, answer), "what went nowhere holds no port");
             assert_eq!(bench.sends(A, &syn.ttl(2).frame()).verdict, REDIRECT);
             let established = Packet { payload: Payload::Tcp(20_000, 443, ACK), ..syn }.ttl(1).frame();
             let run = bench.sends(A, &established);

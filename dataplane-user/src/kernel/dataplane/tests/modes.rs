@@ -69,6 +69,27 @@ impl Bench {
     }
 }
 
+/// Without ports nothing but the addresses tells flows apart: who was first keeps them.
+#[test]
+fn a_protocol_without_ports_is_not_masqueraded_and_open_at_once() {
+    on_bench(|bench| {
+        for family in FAMILIES {
+            bench.set_mode(family, OPEN);
+            let direct = Packet::outside(family.outside(), family.a(), Payload::Other(ESP)).frame();
+            let own = Packet::new(A, family.a(), family.outside(), Payload::Other(ESP)).frame();
+            assert_eq!(bench.arrives(&direct).verdict, REDIRECT);
+            assert_eq!(read(&bench.sends(A, &own).frame).source, family.a(), "the answer to what came first");
+            bench.reset();
+            bench.set_mode(family, OPEN);
+            assert_eq!(read(&bench.sends(A, &own).frame).source, family.host(), "its own flow comes first");
+            let before = bench.drops(A, DropReason::NoPort);
+            assert_eq!(bench.arrives(&direct).verdict, SHOT);
+            assert_eq!(bench.drops(A, DropReason::NoPort), before + 1, "{family:?}");
+            bench.reset();
+        }
+    });
+}
+
 #[test]
 fn nat_unprotected_opens_every_port_of_its_family() {
     on_bench(|bench| {

@@ -108,6 +108,7 @@ fn row_17_neighbour_discovery_lies_die() {
         short[18..20].copy_from_slice(&24_u16.to_be_bytes());
         bench.dies(A, &short, lie);
         bench.dies(A, &discovery(A, "fd01::2", SOLICITATION, "fd01::3", 1, mac(B)), lie);
+        bench.dies(A, &discovery(A, "fd01::2", ADVERTISEMENT, "fd01::2", 2, mac(B)), lie);
         bench.dies(A, &discovery(A, "fd01::3", SOLICITATION, "fd01::1", 1, mac(A)), DropReason::SpoofedSource);
         for target in ["fd01::2", "fe80::42:ff:fe00:1"] {
             let own = discovery(A, "fd01::2", ADVERTISEMENT, target, 2, mac(A));
@@ -117,16 +118,15 @@ fn row_17_neighbour_discovery_lies_die() {
 }
 
 #[test]
-fn neighbour_messages_without_a_target_die() {
+fn neighbour_messages_of_no_known_length_die() {
     on_bench(|bench| {
         for kind in [SOLICITATION, ADVERTISEMENT] {
-            let mut cut = discovery(A, "fd01::2", kind, "fd01::2", 1, mac(A));
-            for len in [4_u16, 23] {
-                cut.truncate(14 + 40 + usize::from(len));
-                cut[18..20].copy_from_slice(&len.to_be_bytes());
-                let unpadded = cut.clone();
-                bench.dies(A, &unpadded, DropReason::Malformed);
-                cut.resize(100, 0);
+            // Cut within their target, and with something behind their option that may tell another address.
+            for len in [4_u16, 23, 33, 40] {
+                let mut frame = discovery(A, "fd01::2", kind, "fd01::2", 1, mac(A));
+                frame.resize(14 + 40 + usize::from(len), 0);
+                frame[18..20].copy_from_slice(&len.to_be_bytes());
+                bench.dies(A, &frame, DropReason::Malformed);
             }
         }
     });

@@ -136,6 +136,23 @@ fn the_hosts_own_packets_leave_untouched() {
     });
 }
 
+/// An ICMP error that quotes too little tells no flow, not even one whose identifier is 0 as what it does not tell.
+#[test]
+fn the_stack_brings_no_error_about_nothing() {
+    on_bench(|bench| {
+        let (bridge, uplink) = (bench.bridges[1], bench.uplink);
+        for family in FAMILIES {
+            let ping = Packet::new(A, family.a(), family.outside(), Payload::Echo(0, true)).frame();
+            assert_eq!(bench.sends(A, &ping).verdict, REDIRECT);
+            let headers = if family == Family::V4 { 14 + 20 } else { 14 + 40 };
+            for (quoted, verdict) in [(ping.len(), NEXT), (headers, SHOT)] {
+                let error = timers::unreachable(family.outside(), family.a(), &ping[..quoted]);
+                assert_eq!(bench.at("to_bridge", &error, bridge, uplink).verdict, verdict, "{family:?} {quoted}");
+            }
+        }
+    });
+}
+
 #[test]
 fn row_2_holds_for_whatever_is_plugged_into_a_bridge() {
     on_bench(|bench| {
