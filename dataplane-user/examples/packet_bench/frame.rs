@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use etherparse::{PacketBuilder, TcpHeader};
 
+/// What a segment carries.
+const PAYLOAD: [u8; 32] = [0; 32];
+
 /// An address family.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Family {
@@ -18,8 +21,9 @@ pub(crate) struct Frame {
     /// Address and port.
     pub(crate) source: (IpAddr, u16),
     pub(crate) destination: (IpAddr, u16),
-    /// Is it the first one of a connection?
+    /// Its flags.
     pub(crate) syn: bool,
+    pub(crate) ack: bool,
     /// Says that the frame holds something else.
     pub(crate) ethertype: Option<u16>,
 }
@@ -45,7 +49,9 @@ impl Frame {
     pub(crate) fn bytes(&self, packet: u16) -> Vec<u8> {
         let port = |port: u16| if port < 1024 { port } else { port + packet };
         let mut tcp = TcpHeader::new(port(self.source.1), port(self.destination.1), 1, 64_000);
-        (tcp.syn, tcp.ack) = (self.syn, !self.syn);
+        (tcp.syn, tcp.ack) = (self.syn, self.ack);
+        // What follows a SYN of sequence number 1 and its payload: of the handshake, that is the right one.
+        tcp.acknowledgment_number = 1 + 1 + PAYLOAD.len() as u32;
         let ethernet = PacketBuilder::ethernet2(self.macs.0, self.macs.1);
         let ip = match (self.source.0, self.destination.0) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -57,7 +63,7 @@ impl Frame {
             _ => unreachable!("the two addresses of a packet are picked by one family"),
         };
         let mut frame = Vec::new();
-        ip.tcp_header(tcp).write(&mut frame, &[0; 32]).expect("memory can be written");
+        ip.tcp_header(tcp).write(&mut frame, &PAYLOAD).expect("memory can be written");
         if let Some(ethertype) = self.ethertype {
             frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
         }

@@ -15,7 +15,7 @@ use spandrel::kernel::dataplane::{
 use spandrel::kernel::{mount, sysctl};
 
 use crate::frame::Family;
-use crate::paths::{FIRST, HTTP, Path};
+use crate::paths::{FIRST, FLOWS, HTTP, Path};
 
 /// The containers of network 1.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ impl Host {
                 ensure!(verdict == path.verdict, "the flow \"{}\" cannot be opened over {}", path.name, family.name());
             }
         }
+        let flows = host.dataplane.collect_garbage()?.flows;
+        ensure!(flows == FLOWS, "there are {flows} flows instead of {FLOWS}");
         Ok(host)
     }
 
@@ -82,9 +84,13 @@ impl Host {
         }
         self.dataplane.publish(&[port(Slot::Server)])?;
         self.dataplane.publish(&[port(Slot::Opener)])?;
-        // Masquerading writes the address of the one container that measures it, as the text of `main` tells.
+        // Masquerading writes the address of the one container that measures it, and ports are published at the containers' own, as
+        // the text of `main` tells: the host has them all.
         let (v4, v6) = addresses(Slot::Client);
-        let local = Family::BOTH.map(|family| [uplink(family), container(family, Slot::Client)]);
+        let local = Family::BOTH.map(|family| {
+            let containers = [Slot::Client, Slot::Server, Slot::Opener].map(|slot| container(family, slot));
+            [vec![uplink(family)], containers.to_vec()].concat()
+        });
         self.dataplane.set_local_addresses(&local.into_iter().flatten().collect())?;
         let ifindex = Interface::Uplink.index()?;
         let name = Interface::Uplink.name();

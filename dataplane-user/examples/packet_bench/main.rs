@@ -36,6 +36,16 @@ fn main() -> Result<()> {
         Some(text) => text.parse().context("the one argument is the number of rounds")?,
         None => 10,
     };
+    let shown = measure(rounds)?.into_iter().map(|((number, family), nanoseconds)| {
+        let Path { program, name, once, .. } = PATHS[number];
+        json!({ "program": program, "path": name, "family": family.name(), "once": once, "nanoseconds": nanoseconds })
+    });
+    println!("{}", serde_json::to_string(&shown.collect::<Vec<_>>())?);
+    Ok(())
+}
+
+/// The nanoseconds of each path, by its place in [`PATHS`]: one sample a round.
+fn measure(rounds: u32) -> Result<BTreeMap<(usize, Family), Vec<f64>>> {
     let mut host = Host::new()?;
     let mut samples: BTreeMap<(usize, Family), Vec<f64>> = BTreeMap::new();
     for _ in 0..rounds {
@@ -46,12 +56,7 @@ fn main() -> Result<()> {
         }
         host.end_opened_flows()?;
     }
-    let shown = samples.into_iter().map(|((number, family), nanoseconds)| {
-        let Path { program, name, once, .. } = PATHS[number];
-        json!({ "program": program, "path": name, "family": family.name(), "once": once, "nanoseconds": nanoseconds })
-    });
-    println!("{}", serde_json::to_string(&shown.collect::<Vec<_>>())?);
-    Ok(())
+    Ok(samples)
 }
 
 /// The median of what one run took, in nanoseconds.
@@ -77,4 +82,16 @@ fn sample(host: &mut Host, path: &Path, family: Family) -> Result<f64> {
     }
     times.sort_by(f64::total_cmp);
     Ok(times[times.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else something else would be measured than what is written beside it, or nothing.
+    #[test]
+    fn every_path_meets_its_verdict() {
+        let samples = measure(1).unwrap();
+        assert_eq!(samples.len(), PATHS.len() * Family::BOTH.len());
+    }
 }

@@ -90,10 +90,20 @@ pub(crate) const PATHS: [Path; 25] = [
 ];
 
 /// What opens the flows of [`PATHS`].
-pub(crate) const FIRST: [Path; 2] = [
-    Path::new(FROM_CLIENT, "masqueraded", |family| Frame { syn: true, ..outbound(family) }, REDIRECT),
-    Path::new(FROM_UPLINK, "to a published port", |family| Frame { syn: true, ..published(family) }, REDIRECT),
+pub(crate) const FIRST: [Path; 4] = [
+    Path::new(FROM_CLIENT, "masqueraded", |family| Frame { syn: true, ack: false, ..outbound(family) }, REDIRECT),
+    Path::new(
+        FROM_UPLINK,
+        "to a published port",
+        |family| Frame { syn: true, ack: false, ..published(family) },
+        REDIRECT,
+    ),
+    Path::new(FROM_SERVER, "its answer", |family| Frame { syn: true, ..published_answer(family) }, REDIRECT),
+    Path::new(FROM_UPLINK, "proven", published, REDIRECT),
 ];
+
+/// How many flows there are then in the flow table: one to the outside and one to the port, in each family.
+pub(crate) const FLOWS: u64 = 4;
 
 impl Path {
     /// The program that is no TC program.
@@ -114,12 +124,12 @@ impl Path {
 
 /// A container sends to its gateway's MAC address or, which is the same to the programs, to a neighbour's.
 fn sent(from: Slot, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Frame {
-    Frame { macs: (mac(from), bridge_mac()), source, destination, syn: false, ethertype: None }
+    Frame { macs: (mac(from), bridge_mac()), source, destination, syn: false, ack: true, ethertype: None }
 }
 
 /// Comes to a container, or to the host, from anywhere else.
 fn arriving(source: (IpAddr, u16), destination: (IpAddr, u16)) -> Frame {
-    Frame { macs: ([2, 9, 9, 9, 9, 9], mac(Slot::Server)), source, destination, syn: false, ethertype: None }
+    Frame { macs: ([2, 9, 9, 9, 9, 9], mac(Slot::Server)), source, destination, syn: false, ack: true, ethertype: None }
 }
 
 fn lldp(family: Family) -> Frame {
@@ -152,7 +162,7 @@ fn outbound_answer(family: Family) -> Frame {
 
 fn opening_outbound(family: Family) -> Frame {
     let destination = (outside(family), HTTP);
-    Frame { syn: true, ..sent(Slot::Opener, (container(family, Slot::Opener), OPENING), destination) }
+    Frame { syn: true, ack: false, ..sent(Slot::Opener, (container(family, Slot::Opener), OPENING), destination) }
 }
 
 fn published(family: Family) -> Frame {
@@ -164,11 +174,11 @@ fn published_answer(family: Family) -> Frame {
 }
 
 fn opening_published(family: Family) -> Frame {
-    Frame { syn: true, ..arriving((outside(family), OPENING), (container(family, Slot::Opener), HTTP)) }
+    Frame { syn: true, ack: false, ..arriving((outside(family), OPENING), (container(family, Slot::Opener), HTTP)) }
 }
 
 fn direct(family: Family) -> Frame {
-    arriving((outside(family), CLIENT), (container(family, Slot::Opener), SSH))
+    arriving((outside(family), CLIENT), (other_network(family), SSH))
 }
 
 fn spoofed(family: Family) -> Frame {

@@ -74,20 +74,27 @@ impl Flows {
             Some(about) => about.tuple,
             None => packet.before.tuple.reversed(),
         };
-        self.known.contains_key(&(zone, tuple))
+        let there = network_of(packet.destination()).is_some_and(|network| network.slot == zone);
+        let attempted = |(at, tuple): &(Zone, Tuple)| *at != zone && *tuple == packet.before.tuple;
+        self.known.contains_key(&(zone, tuple)) || there && self.attempted.iter().any(attempted)
     }
 
     /// A packet that might have opened a flow was left to the stack. To a container's own address nothing is translated, so how
     /// that flow goes is known; to the outside it is seen when it leaves.
     pub(crate) fn note_attempt(&mut self, zone: Zone, sender: Option<Container>, packet: &Packet<'_>) -> Judgement<()> {
         let spoofed = sender.is_none() && network_of(packet.before.tuple.source.0).is_some();
-        if spoofed || !packet.before.opens() || !packet.before.is_sound(packet.frame) {
+        if spoofed || !packet.before.opens() {
             return Ok(());
         }
         let (tuple, key) = (packet.before.tuple, (zone, packet.before.tuple));
         match container_at(tuple.destination.0) {
             Some(container) if container.network != zone => {
-                if opens_direct(sender, container, packet, false).is_err() || self.known.contains_key(&key) {
+                if opens_direct(sender, container, packet, false).is_err() {
+                    return Ok(());
+                }
+                // Where there is a flow already, it may go on, end here, or leave no port, which is not seen.
+                if [key, (container.network, tuple.reversed())].iter().any(|key| self.known.contains_key(key)) {
+                    self.attempted.insert(key);
                     return Ok(());
                 }
                 let back = sender.map_or(Arrived::Outside, |sender| Arrived::AtContainer(sender.slot));
