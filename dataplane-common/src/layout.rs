@@ -415,7 +415,7 @@ const _: () = {
 mod pod {
     use super::{
         AllowedKey, AnyAddress, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount,
-        Published, PublishedKey, Tops, TrustedKey, Uplink,
+        Published, PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
     };
     use crate::{
         Flow, FlowKey, V4, V6,
@@ -445,6 +445,8 @@ mod pod {
         PortCount,
         Published,
         PublishedKey,
+        SocketPeer,
+        SocketPeerKey,
         Tops,
         TrustedKey,
         Uplink

@@ -12,7 +12,7 @@ use crate::host::{Host, RUN_DIR};
 
 /// In the names of maps whose entries come and go with packets, or with the host's own addresses: they are no
 /// configuration.
-const PASSING: [&str; 4] = ["flow", "embryo", "drop", "local_addresses"];
+const PASSING: [&str; 5] = ["flow", "embryo", "drop", "socket_peers", "local_addresses"];
 
 /// What was there at one moment, a line each.
 #[derive(Clone, PartialEq, Eq, Debug)]

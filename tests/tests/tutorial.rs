@@ -171,10 +171,13 @@ fn step_9_nothing_is_left() {
         let _server = container.tcp_listen(family.any(), port);
         let published = if port == 80 { 8080 } else { 8443 };
         site.internet.tcp_connect(site.public(family), published).expect("the published port answers");
+        site.host.tcp_connect(family.loopback(), published).expect("the published port answers on loopback");
         container.ping(Site::far(family)).expect("the outside answers");
     }
     assert_silent(a.briefly().ping(c.ip(V4)));
-    assert!(site.host.map_entries("FLOWS4") > 0, "there were no flows to be forgotten");
+    for map in ["FLOWS4", "SOCKET_PEERS"] {
+        assert!(site.host.map_entries(map) > 0, "there was nothing in {map} to be forgotten");
+    }
     assert!(!site.host.traces().lines("link veth").is_empty());
 
     assert_eq!(site.host.spandrel("rm -f ubuntuA ubuntuC").ok(), "ubuntuA\nubuntuC");
@@ -182,7 +185,7 @@ fn step_9_nothing_is_left() {
     site.host.state().assert_same_as(&before);
     assert_eq!(site.host.processes().len(), 1, "only the agent runs: {:?}", site.host.processes());
     let emptied = |map: &str| within(PATIENCE * 3, || (site.host.map_entries(map) == 0).then_some(())).is_some();
-    for map in ["FLOWS4", "FLOWS6", "FLOW_COUNTS"] {
+    for map in ["FLOWS4", "FLOWS6", "FLOW_COUNTS", "SOCKET_PEERS"] {
         assert!(emptied(map), "{map} still holds {} entries", site.host.map_entries(map));
     }
 }

@@ -54,9 +54,14 @@ pub(crate) fn run(workspace: &Workspace, args: &DemoArgs) -> Result<()> {
         Some(path) => path.canonicalize().with_context(|| format!("there is no {}", path.display()))?,
         None => build::spandrel(workspace, args.profile)?,
     };
+    run_with(&spandrel)
+}
+
+/// Plays it with this binary.
+pub(crate) fn run_with(spandrel: &Path) -> Result<()> {
     let xtask = std::env::current_exe().context("cannot tell where this program is")?;
     if geteuid().is_root() {
-        return play(&xtask, spandrel);
+        return play(&xtask, spandrel.to_owned());
     }
     let mut again = privilege::command(&xtask, "making network namespaces")?;
     again.args([OsStr::new("demo"), OsStr::new("--spandrel"), spandrel.as_os_str()]);

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::build;
+use crate::demo;
 use crate::kernels;
 use crate::peers;
 use crate::privilege;
@@ -20,7 +21,7 @@ use crate::workspace::{self, Workspace, in_path};
 /// Build, then check format and lints, and run all tests
 ///
 /// Steps, each of which can be run alone: `format`, `lint`, `unit` (the crates' own tests), `scenario` (the binary in
-/// network namespaces of its own; needs root, through sudo where the caller is not) and `kernels` (the tests of the eBPF
+/// network namespaces of its own; needs root, through sudo where the caller is not), `demo` (what `cargo xtask demo` plays) and `kernels` (the tests of the eBPF
 /// programs and a core of the scenarios on Debian's older kernels, in qemu). All are run even where one fails. Prints what cargo prints and, at the end, one line for each step; the exit code is 1 if any failed.
 #[derive(Args)]
 pub(crate) struct TestArgs {
@@ -47,6 +48,8 @@ enum Step {
     Unit,
     /// Scenarios of the real binary on the real kernel
     Scenario,
+    /// The demo goes as told
+    Demo,
     /// The programs and a core of the scenarios on older kernels
     Kernels,
 }
@@ -81,7 +84,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     if steps.contains(&Step::Scenario) {
         peers::ensure(workspace)?;
     }
-    if steps.contains(&Step::Scenario) || steps.contains(&Step::Kernels) {
+    if steps.iter().any(|step| matches!(step, Step::Scenario | Step::Demo | Step::Kernels)) {
         spandrel = build::spandrel(workspace, build::Profile::default())?;
     } else if steps != [Step::Format] {
         build::ebpf(workspace)?;
@@ -115,6 +118,7 @@ impl Step {
             Step::Lint => "lint",
             Step::Unit => "unit",
             Step::Scenario => "scenario",
+            Step::Demo => "demo",
             Step::Kernels => "kernels",
         }
     }
@@ -159,6 +163,7 @@ impl Step {
                 }
                 workspace::run(cargo.env("SPANDREL_BIN", spandrel).arg("--").args(libtest))
             }
+            Step::Demo => demo::run_with(spandrel),
             Step::Kernels => kernels::run(workspace, spandrel),
         }
     }

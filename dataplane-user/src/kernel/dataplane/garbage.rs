@@ -25,13 +25,15 @@ pub struct GcReport {
 }
 
 impl Dataplane {
-    /// Deletes flows that have been idle for too long or whose endpoint has gone. Call it only when all endpoints that
+    /// Deletes flows that have been idle for too long or whose endpoint has gone, and what sockets of the host were told of ports that
+    /// have gone. Call it only when all endpoints that
     /// should be there are there.
     ///
     /// # Errors
     ///
     /// The kernel refuses.
     pub fn collect_garbage(&mut self) -> Result<GcReport, DataplaneError> {
+        self.forget_socket_peers()?;
         let now = seconds_since_boot();
         let generations = Generations { endpoints: &self.maps.endpoints, ports: &self.maps.port_generations };
         let mapped = self.maps.config.get(&0, 0)?.flags & Config::ENDPOINT_INDEPENDENT != 0;

@@ -52,6 +52,7 @@ pub(super) struct Maps {
     pub(super) uplinks: HashMap<MapData, u32, Uplink>,
     pub(super) config: Array<MapData, Config>,
     pub(super) drops: PerCpuHashMap<MapData, DropKey, DropCount>,
+    pub(super) socket_peers: HashMap<MapData, SocketPeerKey, SocketPeer>,
     pub(super) flows4: HashMap<MapData, FlowKey<V4>, Flow<V4>>,
     pub(super) flows6: HashMap<MapData, FlowKey<V6>, Flow<V6>>,
 }
@@ -174,6 +175,7 @@ impl Maps {
             uplinks: hash(ebpf, "UPLINKS")?,
             config: take(ebpf, "CONFIG")?.try_into()?,
             drops: take(ebpf, "DROPS")?.try_into()?,
+            socket_peers: hash(ebpf, "SOCKET_PEERS")?,
             flows4: hash(ebpf, "FLOWS4")?,
             flows6: hash(ebpf, "FLOWS6")?,
         })

@@ -212,6 +212,8 @@ pub struct Dataplane {
     ports: BTreeMap<u32, publish::Port>,
     /// How many entries in `PUBLISHED` each endpoint has.
     published: BTreeMap<u32, usize>,
+    /// Have addresses of ports gone, of which sockets of the host may still be known to use them? At first, nobody knows.
+    unpublished: bool,
     /// Names of the host-side veths, by endpoint.
     veths: BTreeMap<u32, String>,
     /// Names of the bridges, by network.
@@ -252,6 +254,7 @@ impl Dataplane {
             local,
             published: publish::by_endpoint(&ports),
             ports,
+            unpublished: true,
             veths: BTreeMap::new(),
             bridges: BTreeMap::new(),
             unbridged: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! Published ports: what the programs know of each, brought from one state to the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use aya::maps::{MapError, PerCpuValues, lpm_trie::Key};
 use dataplane_common::{
@@ -149,6 +149,7 @@ impl Dataplane {
         }
         for (key, value) in now.entries.clone() {
             if wanted.entry(&key).is_none() {
+                self.unpublished = true;
                 absent_is_fine(self.maps.published.remove(&key))?;
                 now.entries.retain(|(other, _)| *other != key);
                 self.mark_endpoint(value.endpoint, -1)?;
@@ -185,6 +186,22 @@ impl Dataplane {
             Some(old) if old.endpoint != value.endpoint => self.mark_endpoint(old.endpoint, -1),
             _ => Ok(()),
         }
+    }
+
+    /// Forgets what sockets of the host were told of containers' ports that are published no longer. It is looked through after
+    /// such a port has gone: what processes have closed is otherwise pushed out by what they open.
+    pub(super) fn forget_socket_peers(&mut self) -> Result<(), DataplaneError> {
+        if !self.unpublished {
+            return Ok(());
+        }
+        let entries = self.ports.values().flat_map(|port| &port.entries);
+        let published: HashSet<_> = entries.map(|(_, value)| (value.container, value.port)).collect();
+        let known: Vec<_> = self.maps.socket_peers.keys().collect::<Result<_, _>>()?;
+        for key in known.into_iter().filter(|key| !published.contains(&(key.address, key.port))) {
+            absent_is_fine(self.maps.socket_peers.remove(&key))?;
+        }
+        self.unpublished = false;
+        Ok(())
     }
 
     /// Counts an endpoint's entries, and tells the programs whether it has any.
