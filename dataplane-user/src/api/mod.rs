@@ -8,6 +8,7 @@ mod containers;
 mod convert;
 mod drops;
 mod error;
+mod events;
 mod extract;
 mod filter;
 pub mod human;

@@ -8,7 +8,7 @@ use super::error::Refusal;
 use super::extract::Body;
 use super::filter::Filters;
 use super::query::Query;
-use super::types::network::{ConnectRequest, CreateRequest, CreateResponse, DisconnectRequest, Network};
+use super::types::network::{ConnectRequest, CreateRequest, CreateResponse, DisconnectRequest, Network, PruneResponse};
 use super::{convert, present};
 use crate::agent::Handle;
 
@@ -37,6 +37,13 @@ pub(super) async fn create(
     let created = agent.create_network(request.try_into()?).await?;
     let answer = CreateResponse { id: created.value.id.to_string(), warning: created.warnings.join("\n") };
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// `POST /networks/prune`
+pub(super) async fn prune(State(agent): State<Handle>, query: Query) -> Result<Json<PruneResponse>, Refusal> {
+    let wanted = Filters::parse(&query.filters, &Filters::PRUNE)?.prune()?;
+    let removed = agent.prune_networks(move |network| wanted(network.created, &network.labels)).await?;
+    Ok(Json(PruneResponse { networks_deleted: removed.into_iter().map(|network| network.name).collect() }))
 }
 
 /// `DELETE /networks/{reference}`

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use crate::agent::LogWish;
@@ -69,8 +71,8 @@ impl Query {
         let wish = LogWish {
             stdout: truth(&self.stdout),
             stderr: truth(&self.stderr),
-            since: moment(&self.since)?,
-            until: moment(&self.until)?,
+            since: moment(&self.since)?.filter(|since| *since != Timestamp::UNIX_EPOCH),
+            until: moment(&self.until)?.filter(|until| *until != Timestamp::UNIX_EPOCH),
             tail,
             follow: truth(&self.follow),
         };
@@ -81,23 +83,33 @@ impl Query {
     }
 }
 
-/// A moment as Docker's clients send it, in seconds since 1970 with or without a fraction, or as RFC 3339 writes it. 0 and nothing
-/// are no moment.
-fn moment(text: &str) -> Result<Option<Timestamp>> {
-    if matches!(text, "" | "0") {
+/// A moment as Docker's clients send it: in seconds since 1970 with or without a fraction, as RFC 3339 writes it, by the
+/// host's clock without an offset, or as a duration before now. Nothing is no moment.
+pub(super) fn moment(text: &str) -> Result<Option<Timestamp>> {
+    if text.is_empty() {
         return Ok(None);
     }
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let nanoseconds = format!("{fraction:0<9}");
     let moment = match (seconds.parse(), nanoseconds.parse()) {
         (Ok(seconds), Ok(nanoseconds)) => Timestamp::new(seconds, nanoseconds).ok(),
-        _ => text.parse().ok(),
+        _ => text.parse().ok().or_else(|| local(text)).or_else(|| before_now(text)),
     };
     moment.map(Some).ok_or_else(|| {
         Error::Invalid(format!(
-            "invalid moment {text:?}: seconds since 1970 or such as 2026-01-02T13:23:37Z are expected"
+            "invalid moment {text:?}: seconds since 1970 or such as 2026-01-02T13:23:37Z or 1h30m are expected"
         ))
     })
+}
+
+fn local(text: &str) -> Option<Timestamp> {
+    let moment: DateTime = text.parse().ok()?;
+    Some(moment.to_zoned(TimeZone::system()).ok()?.timestamp())
+}
+
+fn before_now(text: &str) -> Option<Timestamp> {
+    let duration: SignedDuration = text.parse().ok()?;
+    Timestamp::now().checked_sub(duration).ok()
 }
 
 /// Whether a parameter says yes, by Docker's rule: everything but these spellings does.
@@ -128,7 +140,12 @@ mod tests {
         ] {
             assert_eq!(moment(text).unwrap().unwrap().to_string(), shown);
         }
-        assert_eq!((moment("").unwrap(), moment("0").unwrap()), (None, None));
+        assert_eq!((moment("").unwrap(), moment("0").unwrap()), (None, Some(Timestamp::UNIX_EPOCH)));
+        let day = moment("2026-01-02").unwrap().unwrap();
+        assert_eq!(day, moment("2026-01-02T00:00:00").unwrap().unwrap());
+        let before = moment("1h30m").unwrap().unwrap();
+        let ago = Timestamp::now().duration_since(before).as_secs();
+        assert!((5400..5460).contains(&ago), "{ago}");
         assert!(moment("soon").is_err() && moment("1.x").is_err());
     }
 

@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 
 use super::error::Refusal;
 use super::peer::Peer;
-use super::{containers, drops, networks, ports, system, version};
+use super::{containers, drops, events, networks, ports, system, version};
 use crate::agent::Handle;
 
 /// Answers requests on `listener` until the future is dropped; connections that are open then go on
@@ -46,6 +46,7 @@ fn system() -> Router<Handle> {
         .route("/_ping", get(system::ping))
         .route("/version", get(system::version))
         .route("/info", get(system::info))
+        .route("/events", get(events::stream))
 }
 
 fn networks() -> Router<Handle> {
@@ -57,6 +58,13 @@ fn networks() -> Router<Handle> {
             post(networks::create)
                 .get(|agent| networks::inspect(agent, Path("create".into())))
                 .delete(|agent| networks::remove(agent, Path("create".into()))),
+        )
+        // And `prune`.
+        .route(
+            "/networks/prune",
+            post(networks::prune)
+                .get(|agent| networks::inspect(agent, Path("prune".into())))
+                .delete(|agent| networks::remove(agent, Path("prune".into()))),
         )
         .route("/networks/{reference}", get(networks::inspect).delete(networks::remove))
         .route("/networks/{reference}/connect", post(networks::connect))

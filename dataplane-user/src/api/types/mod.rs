@@ -7,6 +7,7 @@
 
 pub mod container;
 pub mod endpoint;
+pub mod event;
 #[cfg(test)]
 mod golden;
 pub mod moment;

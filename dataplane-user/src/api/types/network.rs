@@ -180,6 +180,15 @@ pub struct CreateResponse {
     pub warning: String,
 }
 
+/// The answer to `POST /networks/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PruneResponse {
+    /// The names of the networks that were removed.
+    #[serde(deserialize_with = "null_is_default")]
+    pub networks_deleted: Vec<String>,
+}
+
 /// The body of `POST /networks/{id}/connect`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

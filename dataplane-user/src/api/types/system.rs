@@ -1,6 +1,10 @@
 //! What the agent says of itself: `GET /version` and `GET /info`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use super::null_is_default;
 
 /// The answer to `GET /version`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,9 @@ pub struct Component {
     pub name: String,
     /// The part's version.
     pub version: String,
+    /// More about it, by Docker's names.
+    #[serde(deserialize_with = "null_is_default")]
+    pub details: BTreeMap<String, String>,
 }
 
 /// The answer to `GET /info`: the part of Docker's that is true of us.
@@ -82,6 +89,8 @@ pub struct Info {
     pub name: String,
     /// The agent's version.
     pub server_version: String,
+    /// Hosts that work together; we know of none.
+    pub swarm: Swarm,
 }
 
 /// The drivers, by kind.
@@ -90,4 +99,12 @@ pub struct Info {
 pub struct Plugins {
     /// The network drivers.
     pub network: Vec<String>,
+}
+
+/// Docker's hosts that work together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Swarm {
+    /// Always `inactive`.
+    pub local_node_state: String,
 }
