@@ -10,15 +10,19 @@ use futures_util::{Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use tokio::sync::broadcast::Receiver;
 
-use super::error::Refusal;
+use super::error::{Refusal, Refusals};
+use super::extract::Query;
 use super::filter::Filters;
-use super::query::{Query, moment};
+use super::query::{Period, moment};
 use super::types::event::{Actor, Event};
 use crate::agent::{self, Handle, Subject};
 use crate::model::Error;
 
-/// `GET /events`
-pub(super) async fn stream(State(agent): State<Handle>, query: Query) -> Result<Response, Refusal> {
+/// Tell what happens
+///
+/// Filters: `container`, `event`, `label`, `network`, `scope`, `type`. The last 256 events are known.
+#[utoipa::path(get, path = "/events", tag = "Agent", params(Period), responses((status = 200, description = "One event a line, for as long as was asked for.", body = Event, content_type = "application/x-ndjson"), Refusals))]
+pub(super) async fn stream(State(agent): State<Handle>, Query(query): Query<Period>) -> Result<Response, Refusal> {
     let filters = Filters::parse(&query.filters, &Filters::EVENT)?;
     let (since, until) = (moment(&query.since)?, moment(&query.until)?);
     // Who asks for an end without a beginning means all that is known.

@@ -14,6 +14,7 @@ mod filter;
 pub mod human;
 mod multiplexed;
 mod networks;
+mod openapi;
 mod peer;
 mod ports;
 mod present;

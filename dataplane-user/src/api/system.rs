@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use nix::sys::sysinfo::sysinfo;
 use nix::sys::utsname::{UtsName, uname};
 
-use super::error::Refusal;
+use super::error::{Refusal, Refusals};
 use super::types::system::{Component, Info, Platform, Plugins, Swarm, Version};
 use super::version::{NEWEST, OLDEST};
 use crate::agent::Handle;
@@ -20,12 +20,14 @@ use crate::model::{Driver, Error};
 const NAME: &str = "Spandrel";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// `GET /_ping` and `HEAD /_ping`
+/// Ask whether the agent is there
+#[utoipa::path(get, path = "/_ping", tag = "Agent", responses((status = 200, description = "It is.", body = String, content_type = "text/plain")))]
 pub(super) async fn ping() -> impl IntoResponse {
     ([(CACHE_CONTROL, "no-cache, no-store, must-revalidate"), (PRAGMA, "no-cache")], "OK")
 }
 
-/// `GET /version`
+/// Show the versions of the agent, its API and its kernel
+#[utoipa::path(get, path = "/version", tag = "Agent", responses((status = 200, description = "The versions.", body = Version), Refusals))]
 pub(super) async fn version() -> Result<Json<Version>, Refusal> {
     let kernel = host()?.release().to_string_lossy().into_owned();
     let arch = dockers_name(std::env::consts::ARCH);
@@ -54,7 +56,8 @@ pub(super) async fn version() -> Result<Json<Version>, Refusal> {
     }))
 }
 
-/// `GET /info`
+/// Show the agent and its host
+#[utoipa::path(get, path = "/info", tag = "Agent", responses((status = 200, description = "What there is to know.", body = Info), Refusals))]
 pub(super) async fn info(State(agent): State<Handle>) -> Result<Json<Info>, Refusal> {
     let host = host()?;
     let containers = agent.containers(true).await?;
