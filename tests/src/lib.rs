@@ -54,6 +54,7 @@ mod transfer;
 
 pub use container::Container;
 pub use crowd::Crowd;
+pub use debian::fetched;
 pub use docker::Docker;
 pub use family::{Family, V4, V6};
 pub use flood::{Flood, Flooding};

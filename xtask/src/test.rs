@@ -15,6 +15,7 @@ use crate::kernels;
 use crate::peers;
 use crate::privilege;
 use crate::progress::say;
+use crate::python;
 use crate::workspace::{self, Workspace, in_path};
 
 /// Build, then check format and lints, and run all tests
@@ -54,7 +55,7 @@ enum Step {
 /// How many tests of one program run side by side, for libtest.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-/// A program that a step calls, and where it comes from. What scenarios need is in `peers`.
+/// A program that a step calls, and where it comes from. What scenarios need is in `peers` and `python`.
 struct Need {
     step: Step,
     program: &'static str,
@@ -80,6 +81,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let mut spandrel = PathBuf::new();
     if steps.contains(&Step::Scenario) {
         peers::ensure(workspace)?;
+        python::ensure(workspace)?;
     }
     if steps.contains(&Step::Scenario) || steps.contains(&Step::Kernels) {
         spandrel = build::spandrel(workspace, build::Profile::default())?;
