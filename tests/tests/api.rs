@@ -1,8 +1,11 @@
-//! The agent's HTTP API as its own document has it.
+//! The agent's HTTP API as its own document has it, and who may use it at all.
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -86,4 +89,75 @@ fn serve_by_tcp(host: &Host) -> u16 {
         }
     });
     port
+}
+
+/// The number of the group `spandrel` on a host of a test.
+const GROUP: u32 = 4242;
+
+/// Somebody without any rights, and a group that means nothing.
+const NOBODY: u32 = 65534;
+
+/// Writes a host's `/etc/group`: as it is, but with or without the group `spandrel`.
+#[track_caller]
+fn with_group(host: &Host, there: bool) {
+    let groups = fs::read_to_string(host.path("/etc/group")).expect("a host has groups");
+    let mut lines: Vec<_> = groups.lines().filter(|line| !line.starts_with("spandrel:")).map(String::from).collect();
+    lines.extend(there.then(|| format!("spandrel:x:{GROUP}:")));
+    host.write("/etc/group", &(lines.join("\n") + "\n"));
+}
+
+/// Owner, group and mode of the agent's socket.
+#[track_caller]
+fn socket_rights(host: &Host) -> (u32, u32, u32) {
+    let file = fs::metadata(host.path(SOCKET)).expect("the socket is there");
+    (file.uid(), file.gid(), file.mode() & 0o7777)
+}
+
+/// Runs a command as somebody who is not root, in that group alone.
+#[track_caller]
+fn as_nobody(host: &Host, group: u32, mut command: Command) -> Output {
+    command.uid(NOBODY).gid(group);
+    host.output(command)
+}
+
+/// Demands one sentence that says what is denied and what helps.
+#[track_caller]
+fn assert_denied(output: &Output) {
+    assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
+    let sentence = output.stderr.trim_end();
+    assert!(!sentence.contains('\n') && sentence.starts_with("spandrel: permission denied"), "{output:?}");
+    for word in [SOCKET, "sudo", "group spandrel"] {
+        assert!(sentence.contains(word), "{word:?} is missing: {output:?}");
+    }
+}
+
+/// The socket is root:spandrel 0660: a member of the group commands the agent with either command line, somebody else is refused with one
+/// sentence, and nothing has happened.
+#[test]
+fn the_socket_is_for_a_group() {
+    let host = Lab::new().host("host");
+    with_group(&host, true);
+    let _agent = host.agent();
+    assert_eq!(socket_rights(&host), (0, GROUP, 0o660));
+    let id = as_nobody(&host, GROUP, host.program("network create front")).ok();
+    assert!(as_nobody(&host, GROUP, host.docker_program("network ls -q --no-trunc")).ok().contains(&id));
+
+    let before = host.state();
+    for line in ["network ls", "network rm front", "run -d sleep 1", "ps", "drops"] {
+        assert_denied(&as_nobody(&host, NOBODY, host.program(line)));
+    }
+    let docker = as_nobody(&host, NOBODY, host.docker_program("network rm front"));
+    assert!(docker.code == Some(1) && docker.stderr.contains("permission denied"), "{docker:?}");
+    host.state().assert_same_as(&before);
+}
+
+/// On a host without the group the socket is for root alone.
+#[test]
+fn without_the_group_the_socket_is_for_root() {
+    let host = Lab::new().host("host");
+    with_group(&host, false);
+    let _agent = host.agent();
+    assert_eq!(socket_rights(&host), (0, 0, 0o660));
+    host.spandrel("network ls").ok();
+    assert_denied(&as_nobody(&host, NOBODY, host.program("network ls")));
 }
