@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use jiff::Timestamp;
 
 use super::error::Troubles;
+use super::events::Event;
 use super::files;
 use super::handle::{ExitWatch, Started, kill_all};
 use super::plan::Plan;
@@ -26,6 +27,7 @@ impl Agent {
             self.live.remove(&plan.container.id);
             return Err(troubles.onto(error));
         }
+        self.events.tell(Event::of_container("create", &plan.container, []));
         Ok(self.started(plan))
     }
 
@@ -46,6 +48,8 @@ impl Agent {
     fn started(&mut self, plan: Plan) -> Started {
         let Plan { container, warnings, .. } = plan;
         let id = container.id;
+        self.tell_memberships("connect", &container);
+        self.events.tell(Event::of_container("start", &container, []));
         tracing::info!(container = container.name, id = %id, "container started");
         if let Err(error) = self.tell_linked(&container.name) {
             tracing::error!("telling others of container {}: {error}", container.name);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::error::Troubles;
+use super::events::Events;
 use super::handle::kill_all;
 use super::lifecycle::outcome;
 use super::ports::HostPorts;
@@ -72,6 +73,7 @@ impl Agent {
             bridges: HashMap::new(),
             live: HashMap::new(),
             launcher: Launcher::default(),
+            events: Events::default(),
             queue,
             options: options.clone(),
         };

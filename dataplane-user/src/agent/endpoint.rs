@@ -273,6 +273,7 @@ impl Agent {
             self.release_endpoint(&endpoint);
             return Err(error);
         }
+        self.tell_membership("connect", &old.id, (network.id, &network.name, network.driver));
         tracing::info!(container = old.name, network = network.name, "connected");
         Ok(())
     }
@@ -305,6 +306,7 @@ impl Agent {
         new.endpoints.retain(|e| e.id != endpoint.id);
         self.reshape(&old, new).await?;
         self.release_endpoint(&endpoint);
+        self.tell_membership("disconnect", &old.id, (network.id, &network.name, network.driver));
         tracing::info!(container = old.name, network = network.name, "disconnected");
         Ok(())
     }

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use jiff::Timestamp;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::Work;
+use super::events::{Event, Events};
 use super::logs::{self, LogWish};
 use super::state::{Agent, Paths};
 use crate::ipam::Usage;
@@ -151,12 +153,13 @@ pub(super) async fn kill_all(running: &Running) -> Result<()> {
 pub struct Handle {
     queue: mpsc::Sender<Work>,
     paths: Arc<Paths>,
+    events: Events,
     execs: Arc<Mutex<HashMap<Id, Arc<Executed>>>>,
 }
 
 impl Handle {
-    pub(super) fn new(queue: mpsc::Sender<Work>, paths: Arc<Paths>) -> Self {
-        Handle { queue, paths, execs: Arc::default() }
+    pub(super) fn new(queue: mpsc::Sender<Work>, paths: Arc<Paths>, events: Events) -> Self {
+        Handle { queue, paths, events, execs: Arc::default() }
     }
 
     /// Has work done by the owner of the state, and waits for its result.
@@ -203,6 +206,16 @@ impl Handle {
     pub async fn remove_network(&self, reference: &str) -> Result<Network> {
         let reference = reference.to_string();
         self.ask(|agent| Box::pin(agent.remove_network(reference))).await?
+    }
+
+    /// Removes the networks that nobody uses and that are `wanted`; gives those that are gone, by name.
+    pub async fn prune_networks(&self, wanted: impl Fn(&Network) -> bool + Send + 'static) -> Result<Vec<Network>> {
+        self.ask(|agent| Box::pin(agent.prune_networks(wanted))).await
+    }
+
+    /// The known events since a moment, none without one, and what tells of all later ones.
+    pub fn events(&self, since: Option<Timestamp>) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        self.events.listen(since)
     }
 
     /// Joins a container to a further network.
@@ -259,14 +272,17 @@ impl Handle {
     pub async fn stop(&self, reference: &str, timeout: Option<Duration>) -> Result<Container> {
         let (container, running) = self.look_up(reference).await?;
         if let Some((running, exit)) = running {
+            self.tell_signal(&container, libc::SIGTERM);
             running.kill(libc::SIGTERM)?;
             match tokio::time::timeout(timeout.unwrap_or(STOP_TIMEOUT), exit.wait()).await {
                 Ok(ended) => _ = ended?,
                 Err(_) => {
+                    self.tell_signal(&container, libc::SIGKILL);
                     kill_all(&running).await?;
                     exit.wait().await?;
                 }
             }
+            self.events.tell(Event::of_container("stop", &container, []));
         }
         Ok(container)
     }
@@ -288,7 +304,14 @@ impl Handle {
             let _ = expect(id, false).await;
             return Err(error);
         }
-        self.start(&id, None).await
+        let started = self.start(&id, None).await?;
+        self.events.tell(Event::of_container("restart", &started.container, []));
+        Ok(started)
+    }
+
+    /// Tells of a signal before it is sent: it must not come after the end that it causes.
+    fn tell_signal(&self, container: &Container, signal: i32) {
+        self.events.tell(Event::of_container("kill", container, [("signal", signal.to_string())]));
     }
 
     /// Gives a container another name.
@@ -307,6 +330,7 @@ impl Handle {
     /// Sends a signal to a container's command.
     pub async fn kill(&self, reference: &str, signal: i32) -> Result<Container> {
         let (container, running, _) = self.look_up_running(reference).await?;
+        self.tell_signal(&container, signal);
         running.kill(signal)?;
         Ok(container)
     }
@@ -321,11 +345,12 @@ impl Handle {
                     container.name
                 )));
             }
+            self.tell_signal(&container, libc::SIGKILL);
             kill_all(&running).await?;
             exit.wait().await?;
         }
         let id = container.id;
-        self.ask(move |agent| Box::pin(async move { agent.forget_container(&id) })).await??;
+        self.ask(move |agent| Box::pin(async move { agent.remove_container(&id) })).await??;
         Ok(container)
     }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Work;
 use super::error::Troubles;
+use super::events::Event;
 use super::state::Agent;
 use crate::kernel::netns;
 use crate::kernel::process::{Exit, Running};
@@ -37,12 +38,16 @@ impl Agent {
         let State::Running { started, .. } = container.state else { return };
         let (code, finished) = outcome(exit);
         tracing::info!(container = container.name, id = %id, code, "container ended");
+        let ran = finished.duration_since(started).as_secs().max(0);
+        let how = [("exitCode", code.to_string()), ("execDuration", ran.to_string())];
+        self.events.tell(Event::of_container("die", &container, how));
         let troubles = self.take_down(&container).await;
+        self.tell_memberships("disconnect", &container);
         troubles.log(&format!("taking container {} down", container.name));
         let restarts = self.live.get(id).is_some_and(|live| live.restarts);
         let state = State::Exited { code, started, finished };
         let recorded = match container.auto_remove && !restarts {
-            true => self.forget_container(&container.id),
+            true => self.remove_container(id),
             false => self.record_end(container, state),
         };
         if let Err(error) = recorded {
@@ -52,6 +57,14 @@ impl Agent {
         if let Some(live) = self.live.remove(id) {
             live.exit.send_replace(Some(code));
         }
+    }
+
+    /// Forgets a container that does not run, and tells so. One that is not known (any more) is no error.
+    pub(super) fn remove_container(&mut self, id: &Id) -> Result<()> {
+        let Some(container) = self.containers.get(id).cloned() else { return Ok(()) };
+        self.forget_container(id)?;
+        self.events.tell(Event::of_container("destroy", &container, []));
+        Ok(())
     }
 
     /// Puts on record what stays of a container after its end.
@@ -122,6 +135,8 @@ impl Agent {
             // It has its new name all the same; the next agent mends the rest.
             troubles.log(&format!("renaming container {}", old.name));
         }
+        let renamed = Container { name: name.into(), ..old.clone() };
+        self.events.tell(Event::of_container("rename", &renamed, [("oldName", format!("/{}", old.name))]));
         tracing::info!(container = name, id = %old.id, "renamed from {}", old.name);
         self.follow_rename(&old, name).await
     }

@@ -8,6 +8,7 @@ mod container;
 mod converge;
 mod endpoint;
 mod error;
+mod events;
 mod files;
 mod handle;
 mod host;
@@ -39,6 +40,7 @@ use crate::model::{Error, Result};
 
 pub use crate::kernel::dataplane::{AttachMode, LogLevel, Options as DataplaneOptions};
 pub use crate::kernel::log::{LogRecord, Stream as LogStream};
+pub use events::{Event, Subject};
 pub use handle::{Attached, Created, DropCount, Exec, ExitWatch, Handle, NetworkView, PortStats, Started};
 
 pub use logs::LogWish;
@@ -91,7 +93,7 @@ where
 
     let (sender, commands) = mpsc::channel(QUEUE);
     let (agent, watch) = Agent::start(&options, sender.clone()).await?;
-    let handle = Handle::new(sender, agent.paths.clone());
+    let handle = Handle::new(sender, agent.paths.clone(), agent.events.clone());
     let mut owner = tokio::spawn(own(agent, watch, commands));
     tracing::info!("ready");
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::endpoint::Announcement;
 use super::error::Troubles;
+use super::events::Event;
 use super::handle::Created;
 use super::host;
 use super::state::{Agent, HostEnd};
@@ -46,6 +47,7 @@ impl Agent {
             }
         };
         self.install_network(&created.value).await?;
+        self.events.tell(Event::of_network("create", &created.value));
         tracing::info!(network = created.value.name, id = %created.value.id, "network created");
         Ok(created)
     }
@@ -167,8 +169,25 @@ impl Agent {
             troubles.note(self.ensure_network(&network.id).await);
             return Err(troubles.onto(error));
         }
+        self.events.tell(Event::of_network("destroy", &network));
         tracing::info!(network = network.name, id = %network.id, "network removed");
         Ok(network)
+    }
+
+    /// Removes the networks that nobody uses and that are `wanted`, as far as that goes; gives those that are gone.
+    pub(super) async fn prune_networks(&mut self, wanted: impl Fn(&Network) -> bool) -> Vec<Network> {
+        let unused = |network: &&Network| !network.is_predefined() && self.members(&network.id).next().is_none();
+        let unwanted = self.networks.values().filter(unused).filter(|network| wanted(network));
+        let mut removed = Vec::new();
+        for id in unwanted.map(|network| network.id.to_string()).collect::<Vec<_>>() {
+            match self.remove_network(id).await {
+                Ok(network) => removed.push(network),
+                Err(error) => tracing::error!("removing an unused network: {error}"),
+            }
+        }
+        self.events.tell(Event::of_prune());
+        removed.sort_by(|a, b| a.name.cmp(&b.name));
+        removed
     }
 
     fn drop_network_record(&mut self, network: &Network) -> Result<()> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{mpsc, watch};
 
+use super::events::Events;
 use super::handle::{Attached, DropCount, ExitWatch, NetworkView};
 use super::ports::HostPorts;
 use super::{Options, Work};
@@ -136,6 +137,8 @@ pub(super) struct Agent {
     pub(super) bridges: HashMap<Id, Bridge>,
     pub(super) live: HashMap<Id, Live>,
     pub(super) launcher: Launcher,
+    /// Who is told of what happens.
+    pub(super) events: Events,
     /// For the tasks that watch containers.
     pub(super) queue: mpsc::Sender<Work>,
     pub(super) options: Options,

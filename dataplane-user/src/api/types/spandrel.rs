@@ -1,13 +1,14 @@
 //! What Docker has no object for: run in one step, exec in one step, ports of a running container, counters.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::container::{ContainerConfig, Naming};
 use super::endpoint::EndpointSettings;
 use super::null_is_default;
 
 /// The body of `POST /spandrel/containers/run`: create and start a container in one step.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RunRequest {
     /// The container's name; empty means "make one up".
@@ -46,7 +47,7 @@ pub struct RunRequest {
 }
 
 /// A network that a container joins.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Join {
     /// The network.
@@ -58,7 +59,7 @@ pub struct Join {
 
 /// The body of `POST /spandrel/containers/{ref}/publish`, answered by a `PortMap` of these ports, and of `…/unpublish`,
 /// where only the ports matter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PublishRequest {
     /// Ports, as `-p` takes them.
@@ -73,7 +74,7 @@ pub struct PublishRequest {
 }
 
 /// The body of `POST /spandrel/containers/{ref}/exec`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ExecRequest {
     /// The command and its arguments.
@@ -88,7 +89,7 @@ pub struct ExecRequest {
 }
 
 /// The answer to a run or exec, as soon as the command has started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Started {
     /// The id of the container, or of the exec.
@@ -99,7 +100,7 @@ pub struct Started {
 }
 
 /// Packets that were dropped for one reason at one endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Drop {
     /// The reason's short name.
@@ -117,7 +118,7 @@ pub struct Drop {
 }
 
 /// What went through a published port since it was published: one of the answers to `GET /spandrel/ports`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PortStats {
     /// The container's name.
