@@ -79,6 +79,7 @@ impl Agent {
             exposed,
             ports: Vec::new(),
             naming: request.naming.clone(),
+            labels: request.labels.clone(),
         };
         Ok(Plan { container, joins, ports, process, warnings })
     }

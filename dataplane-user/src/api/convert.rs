@@ -78,6 +78,7 @@ impl TryFrom<spandrel::RunRequest> for model::RunRequest {
             hostname: given(request.config.hostname),
             command: request.config.cmd,
             env: request.config.env,
+            labels: request.config.labels,
             working_dir: request.config.working_dir,
             auto_remove: request.auto_remove,
             network: given(request.network),

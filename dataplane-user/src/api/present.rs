@@ -142,6 +142,7 @@ pub(super) fn summary(container: &model::Container, now: Timestamp) -> Container
         status: human::status(&container.state, now),
         host_config: HostConfigSummary { network_mode: container.network_mode.clone() },
         network_settings: NetworkSettingsSummary { networks: networks(container) },
+        labels: container.labels.clone(),
         ..Default::default()
     }
 }
@@ -214,6 +215,7 @@ pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &
             env: container.env.clone(),
             cmd: container.command.clone(),
             working_dir: container.working_dir.clone(),
+            labels: container.labels.clone(),
             ..Default::default()
         },
         network_settings: NetworkSettings {
@@ -346,6 +348,7 @@ mod tests {
                 access: Default::default(),
             }],
             naming: Default::default(),
+            labels: BTreeMap::from([("tier".into(), "front".into())]),
         }
     }
 
@@ -379,7 +382,10 @@ mod tests {
         assert_eq!((&front["Gateway"], &front["IPv6Gateway"]), (&json!("10.0.0.1"), &json!("fd00::1")));
         assert_eq!(front["MacAddress"], "02:00:00:00:00:02");
 
+        assert_eq!(shown["Config"]["Labels"], json!({"tier": "front"}));
+
         let line = summary(&web(), at(106));
+        assert_eq!(line.labels["tier"], "front");
         assert_eq!((line.command.as_str(), line.status.as_str()), ("sh -c exit 9", "Up 5 seconds"));
         let exposed = PortSummary { private_port: 9, protocol: "udp".into(), ..Default::default() };
         assert_eq!((line.ports.len(), line.ports.last()), (3, Some(&exposed)));

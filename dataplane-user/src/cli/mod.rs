@@ -15,6 +15,7 @@ mod output;
 mod ports;
 mod run;
 mod signals;
+mod template;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! A container: one command in a network namespace of its own, and its endpoints on networks.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -172,6 +172,9 @@ pub struct Container {
     /// What was asked for in the files in which its resolver looks.
     #[serde(default)]
     pub naming: Naming,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Container {
@@ -337,6 +340,7 @@ mod tests {
             exposed: vec![],
             ports,
             naming: Naming::default(),
+            labels: BTreeMap::new(),
         }
     }
 

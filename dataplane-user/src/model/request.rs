@@ -181,6 +181,8 @@ pub struct RunRequest {
     pub command: Vec<String>,
     /// The command's whole environment, `NAME=VALUE`; a later one wins, HOSTNAME is added.
     pub env: Vec<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
     /// The directory in which the command starts.
     pub working_dir: String,
     /// Forget the container when its command ends.

@@ -45,6 +45,7 @@ fn container(name: &str) -> Container {
         exposed: vec![],
         ports: vec![],
         naming: Default::default(),
+        labels: BTreeMap::from([("a".into(), "b".into())]),
     }
 }
 
