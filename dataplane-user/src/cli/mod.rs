@@ -7,6 +7,7 @@ mod client;
 mod container;
 mod drops;
 mod error;
+mod generate;
 mod inspect;
 mod join;
 mod logs;
@@ -39,6 +40,8 @@ pub fn main() -> ExitCode {
         // Forks, so it has to come before any thread.
         Command::Shim { arguments } => return start_shim(&arguments),
         Command::Agent(options) => agent::run(options),
+        Command::Completion(command) => generate::completion(&command),
+        Command::Man(command) => generate::manual(&command),
         command => client_command(command, &socket(cli.socket)),
     };
     outcome.unwrap_or_else(|error| {
@@ -89,7 +92,9 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Rm(command) => container::rm(&client, command).await,
             Command::Inspect(command) => inspect::run(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
-            Command::Agent(_) | Command::Shim { .. } => unreachable!("handled without a client"),
+            Command::Agent(_) | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
+                unreachable!("handled without a client")
+            }
         }
     })
 }

@@ -88,6 +88,10 @@ pub(super) enum Command {
     Rm(container::Rm),
     /// Show the packets that were dropped, and why
     Drops(Drops),
+    /// Print completions for a shell
+    Completion(Completion),
+    /// Write manual pages
+    Man(Manual),
     /// Watches one container's command; the agent starts it
     #[command(hide = true)]
     Shim {
@@ -134,6 +138,40 @@ pub(super) enum Kind {
 pub(super) struct Drops {
     #[command(flatten)]
     pub(super) format: Format,
+}
+
+/// `spandrel completion`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel completion bash > /etc/bash_completion.d/spandrel
+  spandrel completion zsh > /usr/local/share/zsh/site-functions/_spandrel
+  spandrel completion fish > /etc/fish/completions/spandrel.fish")]
+pub(super) struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: Shell,
+}
+
+/// The shells that we have completions for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    /// GNU's.
+    Bash,
+    /// The friendly interactive one.
+    Fish,
+    /// Z.
+    Zsh,
+}
+
+/// `spandrel man`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel man /usr/local/share/man/man1
+  spandrel man /tmp/man && man /tmp/man/spandrel-network-create.1")]
+pub(super) struct Manual {
+    /// Where to write them, one for each command
+    #[arg(value_name = "DIR")]
+    pub(super) folder: PathBuf,
 }
 
 /// How a list is printed.
