@@ -2,6 +2,7 @@
 //! other side.
 
 mod agent;
+mod apply;
 mod args;
 mod client;
 mod container;
@@ -91,6 +92,8 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Logs(command) => logs::run(&client, command).await,
             Command::Rm(command) => container::rm(&client, command).await,
             Command::Inspect(command) => inspect::run(&client, command).await,
+            Command::Apply(command) => apply::apply(&client, command).await,
+            Command::Down(command) => apply::down(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
             Command::Agent(_) | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
                 unreachable!("handled without a client")

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
+use anstream::ColorChoice;
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -33,9 +35,21 @@ pub(super) fn print(text: &str) -> Result<(), Error> {
     }
 }
 
+/// The same with colours, which are left out where there is no terminal, or where NO_COLOR is set.
+pub(super) fn print_styled(text: &str) -> Result<(), Error> {
+    match anstream::AutoStream::choice(&io::stdout()) {
+        ColorChoice::Never => print(&anstream::adapter::strip_str(text).to_string()),
+        _ => print(text),
+    }
+}
+
 /// Says on standard error what went wrong, or may.
 pub(super) fn complain(what: impl Display) {
-    eprintln!("spandrel: {what}");
+    let style = match anstream::AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => Style::new(),
+        _ => Style::new().bold().fg_color(Some(AnsiColor::Red.into())),
+    };
+    eprintln!("{style}spandrel:{style:#} {what}");
 }
 
 /// The columns of a list's table.

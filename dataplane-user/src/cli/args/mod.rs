@@ -1,6 +1,7 @@
 //! The grammar of the command line: Docker's commands and flags, and the agent's own.
 
 pub(super) mod agent;
+pub(super) mod apply;
 pub(super) mod container;
 pub(super) mod network;
 
@@ -86,6 +87,10 @@ pub(super) enum Command {
     Logs(container::Logs),
     /// Remove one or more containers
     Rm(container::Rm),
+    /// Make networks and containers as a file declares them
+    Apply(apply::Apply),
+    /// Remove the networks and containers that a file has made
+    Down(apply::Down),
     /// Show the packets that were dropped, and why
     Drops(Drops),
     /// Print completions for a shell
