@@ -1,6 +1,13 @@
 //! `spandrel apply` and `down`: from a file to networks, containers and ports, a second time to nothing, from a changed file to the
 //! difference, and from a wrong one to nothing at all.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use nix::pty::openpty;
 use spandrel_tests::*;
 
 const SHOP: &str = r#"
@@ -174,6 +181,57 @@ fn changed() {
     assert_ne!(id("web"), web);
     assert_eq!(site.host.spandrel("inspect db").code, Some(1));
     assert_eq!(apply(&site, less).ok(), "shop: nothing to do, 2 networks and 1 container are as they are wanted");
+}
+
+/// Runs a command on a terminal of its own, where `typed` is typed; gives its exit code and what the terminal showed.
+fn on_terminal(host: &Host, line: &str, variable: (&str, &str), typed: &str) -> (Option<i32>, String) {
+    let terminal = openpty(None, None).expect("a terminal");
+    let mut command = host.program(line);
+    command.env_remove("NO_COLOR").env("TERM", "xterm").env(variable.0, variable.1);
+    let end = terminal.slave.as_raw_fd();
+    // SAFETY: the closure makes system calls alone, on descriptors that its process has.
+    unsafe {
+        command.pre_exec(move || match (0..3).all(|number| libc::dup2(end, number) == number) {
+            true => Ok(()),
+            false => Err(std::io::Error::last_os_error()),
+        })
+    };
+    let process = host.spawn(command).unwrap();
+    drop(terminal.slave);
+    let mut master = File::from(terminal.master);
+    master.write_all(typed.as_bytes()).unwrap();
+    // Once nobody has the other end, reading is an error.
+    let mut shown = Vec::new();
+    let _ = master.read_to_end(&mut shown);
+    (process.output_within(Duration::from_secs(20)).code, String::from_utf8_lossy(&shown).into_owned())
+}
+
+/// On a terminal, the plan has colours, unless they are not wanted, and is done when somebody says yes.
+#[test]
+fn asked_on_a_terminal() {
+    let site = Site::new();
+    site.host.write("/run/shop.toml", SHOP);
+    let before = site.host.state();
+    let line = "apply -f /run/shop.toml";
+    let (code, shown) = on_terminal(&site.host, line, ("LANG", "C"), "n\n");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(
+        shown.contains("\u{1b}[32m+ network front\u{1b}[0m") && shown.contains("Do this to shop? [y/N]"),
+        "{shown:?}"
+    );
+    site.host.state().assert_same_as(&before);
+    let (code, shown) = on_terminal(&site.host, line, ("NO_COLOR", "1"), "\n");
+    assert!(code == Some(0) && shown.contains("+ network front") && !shown.contains('\u{1b}'), "{shown:?}");
+    site.host.state().assert_same_as(&before);
+
+    let (code, shown) = on_terminal(&site.host, line, ("LANG", "C"), "y\n");
+    assert!(code == Some(0) && shown.trim_end().ends_with("shop: done"), "{shown:?}");
+    assert_eq!(site.host.spandrel(line).ok(), NOTHING_TO_DO);
+    let (code, shown) = on_terminal(&site.host, "down -f /run/shop.toml", ("LANG", "C"), "yes\n");
+    assert!(code == Some(0) && shown.contains("\u{1b}[31m- container web"), "{shown:?}");
+    site.host.state().assert_same_as(&before);
+    let (code, shown) = on_terminal(&site.host, "rm nobody", ("LANG", "C"), "");
+    assert!(code == Some(1) && shown.starts_with("\u{1b}[1m\u{1b}[31mspandrel:\u{1b}[0m "), "{shown:?}");
 }
 
 /// What somebody changed by hand is put right.

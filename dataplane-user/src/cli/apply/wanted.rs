@@ -221,6 +221,12 @@ fn container(project: &str, name: &str, section: file::Container) -> Result<Cont
     if let Some(variable) = section.environment.keys().find(|name| name.is_empty() || name.contains('=')) {
         return Err(format!("environment: {variable:?} is no name of a variable"));
     }
+    for ports in &section.expose {
+        let _: model::ExposedPorts = ports.parse().map_err(|error| format!("expose: {error}"))?;
+    }
+    if let Some(hostname) = &section.hostname {
+        model::check_hostname(hostname).map_err(text)?;
+    }
     let definition = definition(&section, &["networks", "ports", "allow-from", "rate-limit"]);
     model::Naming::parse(&section.dns, &section.dns_search, &section.dns_options, &section.add_hosts).map_err(text)?;
     let ports = ports(&section).map_err(|why| format!("ports: {why}"))?;
@@ -413,6 +419,10 @@ pub(super) mod tests {
         ] {
             let error = read(text).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)) && !error.contains('\n'), "{text}: {error}");
+        }
+        for (text, word) in [("expose = [\"http\"]", "http"), ("hostname = \"a_b/c\"", "a_b/c")] {
+            let error = read(&format!("[containers.a]\ncommand = [\"x\"]\n{text}")).unwrap_err();
+            assert!(error.starts_with("containers.a: ") && error.contains(word), "{error}");
         }
         assert!(read(&format!("{two}ports = [\"80:81/udp\", \"81:81\"]")).is_ok());
     }

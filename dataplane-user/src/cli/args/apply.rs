@@ -11,7 +11,7 @@ use clap::Args;
                        differs is changed, in place where that is possible, and what the file made once and does not name any more is \
                        removed. A second time there is nothing to do. Everything is labelled with the file's `name`; what was not made by \
                        it is never touched. A file with something wrong in it changes nothing, and what a failed run had made is removed \
-                       again.
+                       again. What it had to make anew and could not is missing then: mend the file and apply it again.
 
 Examples:
   spandrel apply -f shop.toml
