@@ -1,5 +1,6 @@
 //! A small HTTP client over the agent's unix socket: one connection a call.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::net::UnixStream;
 
 use super::error::Error;
@@ -181,6 +183,18 @@ pub(super) fn segment(reference: &str) -> String {
     segment
 }
 
+/// The parameter of a list's filters, as Docker's clients write it; empty if there are none.
+pub(super) fn filters(conditions: &[(String, String)]) -> String {
+    if conditions.is_empty() {
+        return String::new();
+    }
+    let mut filters = BTreeMap::<_, BTreeMap<_, bool>>::new();
+    for (name, value) in conditions {
+        filters.entry(name).or_default().insert(value, true);
+    }
+    format!("filters={}", segment(&json!(filters).to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -259,6 +273,15 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let dead = Client::new(&path).get::<Value>("/object").await.unwrap_err();
         assert_eq!(dead.to_string(), sentence);
+    }
+
+    #[test]
+    fn filters_are_encoded() {
+        assert_eq!(filters(&[]), "");
+        let conditions =
+            [("name", "web"), ("label", "a=b"), ("name", "db")].map(|(name, value)| (name.into(), value.into()));
+        let wanted = r#"filters={"label":{"a=b":true},"name":{"db":true,"web":true}}"#;
+        assert_eq!(filters(&conditions).strip_prefix("filters="), Some(segment(&wanted[8..]).as_str()));
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn merge(long: EndpointSettings, flags: EndpointSettings) -> Result<EndpointSett
         ipam_config: Some(EndpointIpamConfig {
             ipv4_address: either("ip", ours.ipv4_address, theirs.ipv4_address)?,
             ipv6_address: either("ip6", ours.ipv6_address, theirs.ipv6_address)?,
-            link_local_ips: ours.link_local_ips,
+            link_local_ips: [ours.link_local_ips, theirs.link_local_ips].concat(),
         }),
         mac_address: either("mac-address", long.mac_address, flags.mac_address)?,
         aliases: if given(&long.aliases) { long.aliases } else { flags.aliases },

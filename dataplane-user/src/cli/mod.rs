@@ -2,11 +2,13 @@
 //! other side.
 
 mod agent;
+mod apply;
 mod args;
 mod client;
 mod container;
 mod drops;
 mod error;
+mod generate;
 mod inspect;
 mod join;
 mod logs;
@@ -15,6 +17,7 @@ mod output;
 mod ports;
 mod run;
 mod signals;
+mod template;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -38,6 +41,8 @@ pub fn main() -> ExitCode {
         // Forks, so it has to come before any thread.
         Command::Shim { arguments } => return start_shim(&arguments),
         Command::Agent(options) => agent::run(options),
+        Command::Completion(command) => generate::completion(&command),
+        Command::Man(command) => generate::manual(&command),
         command => client_command(command, &socket(cli.socket)),
     };
     outcome.unwrap_or_else(|error| {
@@ -87,8 +92,12 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Logs(command) => logs::run(&client, command).await,
             Command::Rm(command) => container::rm(&client, command).await,
             Command::Inspect(command) => inspect::run(&client, command).await,
+            Command::Apply(command) => apply::apply(&client, command).await,
+            Command::Down(command) => apply::down(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
-            Command::Agent(_) | Command::Shim { .. } => unreachable!("handled without a client"),
+            Command::Agent(_) | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
+                unreachable!("handled without a client")
+            }
         }
     })
 }

@@ -1,9 +1,11 @@
 //! The grammar of the commands about containers.
 
+use std::path::PathBuf;
+
 use clap::{ArgAction, Args};
 
 use super::network::Endpoint;
-use super::{FormatName, Listing, reference};
+use super::{ListFormat, Listing, pair, reference};
 
 /// What `-p` takes.
 const PORT_SPEC: &str = "[IP:][PORT:]PORT[/PROTOCOL]";
@@ -95,6 +97,15 @@ pub(in crate::cli) struct Run {
     /// Set environment variables; a NAME alone takes the caller's value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(in crate::cli) env: Vec<String>,
+    /// Read in a file of environment variables, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) env_file: Vec<PathBuf>,
+    /// Set metadata on a container
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = pair)]
+    pub(in crate::cli) label: Vec<(String, String)>,
+    /// Read in a file of labels, one KEY=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) label_file: Vec<PathBuf>,
     /// Working directory inside the container [default: the caller's]
     #[arg(short, long, value_name = "DIR")]
     pub(in crate::cli) workdir: Option<String>,
@@ -118,6 +129,9 @@ pub(in crate::cli) struct Exec {
     /// Set environment variables; a NAME alone takes the caller's value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(in crate::cli) env: Vec<String>,
+    /// Read in a file of environment variables, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) env_file: Vec<PathBuf>,
     /// Working directory inside the container [default: the caller's]
     #[arg(short, long, value_name = "DIR")]
     pub(in crate::cli) workdir: Option<String>,
@@ -131,10 +145,23 @@ pub(in crate::cli) struct Exec {
 
 /// `spandrel ps`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Filters: id, label, name, network, status.
+
+Examples:
+  spandrel ps -a
+  spandrel ps --filter network=front --filter status=running
+  spandrel ps --format 'table {{.Names}}\\t{{.Ports}}'
+  spandrel rm -f $(spandrel ps -aq)")]
 pub(in crate::cli) struct Ps {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
     pub(in crate::cli) all: bool,
+    /// Show n last created containers (includes all states)
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub(in crate::cli) last: Option<usize>,
+    /// Show the latest created container (includes all states)
+    #[arg(short, long, conflicts_with = "last")]
+    pub(in crate::cli) latest: bool,
     #[command(flatten)]
     pub(in crate::cli) listing: Listing,
 }
@@ -156,9 +183,9 @@ pub(in crate::cli) struct Port {
     /// Show connections, packets and bytes of each published port
     #[arg(long)]
     pub(in crate::cli) stats: bool,
-    /// Print them as a table, or as one JSON object per line
+    /// Print them as `table`, `table TEMPLATE`, `json`, or by a Go template
     #[arg(long, value_name = "FORMAT", requires = "stats")]
-    pub(in crate::cli) format: Option<FormatName>,
+    pub(in crate::cli) format: Option<ListFormat>,
 }
 
 /// `spandrel publish`.
@@ -225,6 +252,9 @@ pub(in crate::cli) struct Start {
 
 /// `spandrel restart`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel restart web
+  spandrel restart -t 0 web db      without waiting for their ends")]
 pub(in crate::cli) struct Restart {
     /// Seconds to wait before killing the container, -1 for ever [default: 10]
     #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
@@ -236,6 +266,8 @@ pub(in crate::cli) struct Restart {
 
 /// `spandrel rename`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel rename web old-web")]
 pub(in crate::cli) struct Rename {
     /// The container's name or id
     #[arg(value_parser = reference())]
@@ -287,6 +319,9 @@ fn line_count(text: &str) -> Result<String, String> {
 
 /// `spandrel stop`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel stop web db
+  spandrel stop -t 60 db      a minute to end by itself")]
 pub(in crate::cli) struct Stop {
     /// Seconds to wait before killing the container, -1 for ever [default: 10]
     #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
@@ -298,10 +333,16 @@ pub(in crate::cli) struct Stop {
 
 /// `spandrel rm`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel rm job
+  spandrel rm -f web db      whether they run or not")]
 pub(in crate::cli) struct Rm {
     /// Force the removal of a running container (uses SIGKILL)
     #[arg(short, long)]
     pub(in crate::cli) force: bool,
+    /// Taken for docker's sake: containers have no volumes
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or ids of containers
     #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
     pub(in crate::cli) containers: Vec<String>,
