@@ -1,6 +1,5 @@
 //! `spandrel ps`, `stop`, `restart`, `rename` and `rm`.
 
-use std::cmp::Reverse;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -41,13 +40,10 @@ const TABLE: Table = Table {
 /// Lists containers.
 pub(super) async fn ps(client: &Client, command: Ps) -> Outcome {
     let limit = if command.latest { Some(1) } else { command.last };
-    let all = if command.all || limit.is_some() { "all=1&" } else { "" };
-    let path = format!("/containers/json?{all}{}", filters(&command.listing.filter));
-    let mut containers: Vec<ContainerSummary> = client.get(&path).await?;
-    if let Some(limit) = limit {
-        containers.sort_by_key(|container| Reverse(container.created));
-        containers.truncate(limit);
-    }
+    let limit = limit.map(|limit| format!("limit={limit}&")).unwrap_or_default();
+    let all = if command.all { "all=1&" } else { "" };
+    let path = format!("/containers/json?{all}{limit}{}", filters(&command.listing.filter));
+    let containers: Vec<ContainerSummary> = client.get(&path).await?;
     let listing = command.listing;
     let whole = listing.no_trunc;
     if listing.quiet && listing.format.format == ListFormat::Table {

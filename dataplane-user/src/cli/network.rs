@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::json;
 
 use super::args::ListFormat;
@@ -18,6 +17,7 @@ use super::{Done, Outcome, for_each, output};
 use crate::api::types::endpoint::{EndpointIpamConfig, EndpointSettings};
 use crate::api::types::network::{
     ConfigReference, ConnectRequest, CreateRequest, CreateResponse, DisconnectRequest, Ipam, IpamConfig, Network,
+    PruneResponse,
 };
 use crate::model;
 
@@ -178,18 +178,11 @@ async fn prune(client: &Client, command: Prune) -> Outcome {
     }
     let path = format!("/networks/prune?{}", filters(&command.filter));
     let pruned: PruneResponse = client.post(&path, &json!({})).await?;
-    let deleted = pruned.networks_deleted.unwrap_or_default();
+    let deleted = pruned.networks_deleted;
     if !deleted.is_empty() {
         output::lines(["Deleted Networks:".into()].into_iter().chain(deleted).chain([String::new()]))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The answer to `POST /networks/prune`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct PruneResponse {
-    networks_deleted: Option<Vec<String>>,
 }
 
 /// The flags that ask for addresses and names.
