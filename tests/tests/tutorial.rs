@@ -25,6 +25,14 @@ impl Typed {
         }
     }
 
+    /// The format that is one JSON object a line; old clients of Docker have no word for it.
+    fn json(self) -> &'static str {
+        match self {
+            Typed::Spandrel => "json",
+            Typed::Docker => "{{json .}}",
+        }
+    }
+
     /// Makes a network with these arguments of `network create`.
     #[track_caller]
     fn create_network(self, host: &Host, arguments: &str) {
@@ -55,7 +63,7 @@ fn record(family: Family) -> RecordType {
 fn step_1_networks_are_listed_and_made() {
     play(|site, typed| {
         let driver = |name: &str| {
-            let networks = typed.run(&site.host, "network ls --format json").json_lines();
+            let networks = typed.run(&site.host, &["network", "ls", "--format", typed.json()]).json_lines();
             let network = networks.into_iter().find(|network| network["Name"] == name)?;
             network["Driver"].as_str().map(String::from)
         };
