@@ -107,8 +107,8 @@ fn image(apt: &Apt, series: &str) -> Result<String> {
         }
     }
     bail!(
-        "this system's package sources have no Linux {series}: Debian 12 has it, so add `deb http://deb.debian.org/debian bookworm \
-         main` and `deb http://deb.debian.org/debian-security bookworm-security main`"
+        "this system's package sources have no Linux {series}: Debian 12 has it, so add that release's suites `bookworm` and \
+         `bookworm-security` to them"
     )
 }
 
