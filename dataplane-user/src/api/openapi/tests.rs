@@ -12,7 +12,7 @@ const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api.md");
 const HEAD: &str = "# HTTP API
 
 Made from the document that the agent serves at `GET /openapi.json`. After a change of the API,
-`UPDATE_DOCS=1 cargo test --package spandrel --lib openapi` writes this file anew.
+`SPANDREL_UPDATE_DOCS=1 cargo test --package spandrel --lib openapi` writes this file anew.
 
 ";
 
@@ -156,7 +156,7 @@ fn rendered(document: &Value) -> String {
 #[test]
 fn the_readable_form_is_up_to_date() {
     let rendered = rendered(&whole());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
+    if std::env::var_os("SPANDREL_UPDATE_DOCS").is_some() {
         std::fs::write(PATH, &rendered).unwrap();
     }
     let kept = std::fs::read_to_string(PATH).unwrap_or_default();
@@ -164,7 +164,7 @@ fn the_readable_form_is_up_to_date() {
     let first = lines.clone().find(|(new, old)| new != old);
     assert!(
         kept == rendered,
-        "docs/api.md is not what the API is: `UPDATE_DOCS=1 cargo test --package spandrel --lib openapi` writes it; {first:?}"
+        "docs/api.md is not what the API is: `SPANDREL_UPDATE_DOCS=1 cargo test --package spandrel --lib openapi` writes it; {first:?}"
     );
 }
 
