@@ -55,8 +55,7 @@ const SCENARIOS: [(&str, &[&str]); 6] = [
     ),
     ("outside", &["containers_cannot_be_reached_by_a_route", "the_way_out_is_masqueraded"]),
     ("spoofing", &["false_addresses_are_dropped", "false_arp_is_dropped"]),
-    // Not those with transfers at full speed: beside them an emulated machine takes minutes to load the programs of a new agent.
-    ("agent_away", &["everything_is_as_before_after_a_crash"]),
+    ("agent_away", &["a_transfer_in_survives_the_agent", "everything_is_as_before_after_a_crash"]),
 ];
 
 /// The tests of crate `spandrel` that talk to the kernel.
