@@ -1,10 +1,11 @@
 //! Spandrel: container networks on eBPF alone. Agent, command line and plug-ins are one binary; this is the library behind it.
 //!
-//! Dependencies point downwards only: `cli` → `api` → `agent` → {`model`, `ipam`, `store`, `kernel`}.
+//! Dependencies point downwards only: `cli` → `api` → `agent` → {`model`, `ipam`, `store`, `dns`, `kernel`}.
 
 pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod dns;
 pub mod ipam;
 pub mod kernel;
 pub mod model;

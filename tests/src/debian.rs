@@ -26,12 +26,26 @@ impl Machine {
     }
 }
 
-/// Where the packages are unpacked: in the folder of this program's own build, which is `<target>/<profile>/deps/<test program>` or
-/// `<target>/<profile>/<program>`.
+/// Where the packages are unpacked.
 pub(crate) fn packages() -> io::Result<PathBuf> {
+    below_target("peers").and_then(|folder| match folder.join("packages").is_file() {
+        true => Ok(folder),
+        false => Err(io::ErrorKind::NotFound.into()),
+    })
+}
+
+/// A file or folder that `cargo xtask test` has fetched, by its path below the target folder: that of this program's own build, which is
+/// `<target>/<profile>/deps/<test program>` or `<target>/<profile>/<program>`.
+fn below_target(path: &str) -> io::Result<PathBuf> {
     let program = env::current_exe()?;
-    let places = program.ancestors().skip(2).take(2).map(|folder| folder.join("peers"));
-    places.into_iter().find(|packages| packages.join("packages").is_file()).ok_or(io::ErrorKind::NotFound.into())
+    let places = program.ancestors().skip(2).take(2).map(|folder| folder.join(path));
+    places.into_iter().find(|place| place.exists()).ok_or(io::ErrorKind::NotFound.into())
+}
+
+/// A folder of programs that `cargo xtask test` has fetched.
+#[track_caller]
+pub fn fetched(name: &str) -> PathBuf {
+    below_target(name).or_fail(format_args!("find {name}, which `cargo xtask test` fetches"))
 }
 
 /// Lays unpacked packages over `/usr` of the machine that the thread has entered.

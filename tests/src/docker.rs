@@ -1,12 +1,17 @@
-//! A Docker daemon on a machine of the lab, from Debian's packages: the real one, with its bridge, its rules and its containers.
+//! Docker's own programs on a machine of the lab: the daemon from Debian's packages, with its bridge, its rules and its containers; and
+//! the command line, which talks to that daemon or to our agent.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::debian;
 use crate::fail::OrFail;
+use crate::host::{Host, SOCKET as AGENT_SOCKET};
 use crate::machine::Machine;
 use crate::net::Net;
 use crate::process::{Output, Process, Words, within};
@@ -33,7 +38,7 @@ impl Machine {
     #[track_caller]
     pub fn docker(&self, options: &str) -> Docker<'_> {
         let cgroup = format!("spandrel-lab-{}", self.pid());
-        let mut command = std::process::Command::new("dockerd");
+        let mut command = Command::new("dockerd");
         command.args(["-H", SOCKET, "--data-root", "/run/docker-data", "--exec-root", "/run/docker-exec"]);
         command.args(["--pidfile", "/run/docker.pid", "--storage-driver", "vfs", "--cgroup-parent", &cgroup]);
         command.args(options.words());
@@ -47,6 +52,45 @@ impl Machine {
         self.command(&["sh", "-c", IMAGE]).ok();
         docker
     }
+}
+
+impl Host {
+    /// A `docker` command of the newest client here that talks to the agent: the system's own, or else Debian's.
+    #[track_caller]
+    pub fn docker_program(&self, line: &(impl Words + ?Sized)) -> Command {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let installed = env::split_paths(&path).map(|folder| folder.join("docker")).find(|file| file.is_file());
+        self.client_program(installed.unwrap_or_else(debian_client), line)
+    }
+
+    /// The same of Debian's client, which is an old one.
+    #[track_caller]
+    pub fn old_docker_program(&self, line: &(impl Words + ?Sized)) -> Command {
+        self.client_program(debian_client(), line)
+    }
+
+    fn client_program(&self, program: PathBuf, line: &(impl Words + ?Sized)) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-H", &format!("unix://{AGENT_SOCKET}")]).args(line.words());
+        // Nothing of what the caller has configured.
+        for variable in ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_API_VERSION", "DOCKER_TLS_VERIFY"] {
+            command.env_remove(variable);
+        }
+        command.env("DOCKER_CONFIG", "/run/docker-config").env("HOME", "/run");
+        command
+    }
+
+    /// Runs a `docker` command against the agent to its end, such as `network ls`.
+    #[track_caller]
+    pub fn docker_cli(&self, line: &(impl Words + ?Sized)) -> Output {
+        self.output(self.docker_program(line))
+    }
+}
+
+#[track_caller]
+fn debian_client() -> PathBuf {
+    let packages = debian::packages().or_fail("find Docker's client, which `cargo xtask test` fetches from Debian");
+    packages.join("usr/bin/docker")
 }
 
 impl Docker<'_> {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use std::{env, fs, thread};
@@ -21,6 +21,9 @@ use crate::process::{Output, Process, Words, within};
 
 /// The agent's run directory, the product's default; every host has a `/run` of its own.
 pub const RUN_DIR: &str = "/run/spandrel";
+
+/// The agent's socket.
+pub const SOCKET: &str = "/run/spandrel/spandrel.sock";
 
 /// The agent's state directory.
 pub const STATE_DIR: &str = "/run/spandrel-state";
@@ -68,7 +71,7 @@ impl Host {
         let mut agent = Agent { process };
         let ready = within(START, || match agent.process.ended() {
             Some(status) => panic!("the agent has ended with {status}:\n{}", agent.log()),
-            None => self.try_api("/_ping").filter(|answer| answer.starts_with("HTTP/1.1 200")),
+            None => self.try_request("GET", "/_ping", "").filter(|answer| answer.status == 200),
         });
         assert!(ready.is_some(), "the agent does not answer within {START:?}:\n{}", agent.log());
         agent
@@ -124,20 +127,26 @@ impl Host {
     /// What the agent's API answers to a GET of `path`, as JSON.
     #[track_caller]
     pub fn api(&self, path: &str) -> Value {
-        let answer = self.try_api(path).ok_or("the agent does not answer").or_fail(format_args!("GET {path}"));
-        // Docker's clients know chunked bodies, this one does not: JSON is what lies between the outermost brackets.
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let (start, end) = (body.find(['{', '[']).unwrap_or(0), body.rfind(['}', ']']).map_or(0, |end| end + 1));
-        serde_json::from_str(&body[start..end]).or_fail(format_args!("read as JSON what GET {path} gave: {answer}"))
+        self.request("GET", path, "").json()
     }
 
-    fn try_api(&self, path: &str) -> Option<String> {
-        let mut stream = UnixStream::connect(self.path(Path::new(RUN_DIR).join("spandrel.sock"))).ok()?;
+    /// Sends a request with this body to the agent's API.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, body: &str) -> Answer {
+        let answer = self.try_request(method, path, body).ok_or("the agent does not answer");
+        answer.or_fail(format_args!("{method} {path}"))
+    }
+
+    fn try_request(&self, method: &str, path: &str, body: &str) -> Option<Answer> {
+        let mut stream = UnixStream::connect(self.path(SOCKET)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: spandrel\r\nConnection: close\r\n\r\n").ok()?;
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: spandrel\r\nConnection: close\r\n").ok()?;
+        write!(stream, "Content-Length: {}\r\n\r\n{body}", body.len()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        Some(answer)
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        Some(Answer { status, body: body.to_owned() })
     }
 
     /// How many packets of that container were dropped so far for reasons that `reason` accepts.
@@ -158,6 +167,26 @@ impl Host {
         let text = |drop: &Value, field: &str| drop[field].as_str().unwrap_or_default().to_owned();
         let of = drops.iter().filter(|drop| wanted(&text(drop, "Container"), &text(drop, "Reason")));
         of.map(|drop| drop["Packets"].as_u64().unwrap_or(0)).sum()
+    }
+}
+
+/// What the agent's API answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body as it comes over the wire.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body, read as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        // Docker's clients know chunked bodies, this one does not: JSON is what lies between the outermost brackets.
+        let body = &self.body;
+        let (start, end) = (body.find(['{', '[']).unwrap_or(0), body.rfind(['}', ']']).map_or(0, |end| end + 1));
+        serde_json::from_str(&body[start..end]).or_fail(format_args!("read as JSON {self:?}"))
     }
 }
 

@@ -54,14 +54,15 @@ mod transfer;
 
 pub use container::Container;
 pub use crowd::Crowd;
+pub use debian::fetched;
 pub use docker::Docker;
 pub use family::{Family, V4, V6};
 pub use flood::{Flood, Flooding};
-pub use host::{Agent, Host, RUN_DIR, STATE_DIR};
+pub use host::{Agent, Answer, Host, RUN_DIR, SOCKET, STATE_DIR};
 pub use init::process_exists;
 pub use lab::{Lab, Site, Uplink, Way};
 pub use machine::Machine;
-pub use names::NameServer;
+pub use names::{Asked, Manner, NAMES_AT, NameServer, UPSTREAM_TTL, addresses, question};
 pub use net::{Net, PATIENCE, SILENCE};
 pub use netlink::Link;
 pub use passerby::{Direction, Order, Passerby};

@@ -55,6 +55,11 @@ impl Process {
         self.child.id()
     }
 
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        contents(&self.output)
+    }
+
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
         contents(&self.errors)

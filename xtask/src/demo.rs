@@ -6,6 +6,7 @@
 pub(crate) mod probe;
 mod story;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ const PROGRAMS: &str = "/run/demo";
 /// The name that the internet of the demo knows.
 const NAME: &str = "www.example.test";
 
-/// Build, then watch the tutorial: networks, containers, isolation, the way out, a published port
+/// Build, then watch the tutorial: networks, containers, names, isolation, published ports, the way out
 ///
 /// Makes a host in network namespaces of its own, with an internet behind its uplink, runs the agent there and plays
 /// the tutorial: each command is shown with its output and a check mark. Takes some ten seconds, touches nothing else
@@ -84,9 +85,9 @@ fn play(xtask: &Path, spandrel: PathBuf) -> Result<()> {
     let start = Instant::now();
     let mut story = Story::new(PROGRAMS);
     story.tell(
-        "Steps 1 to 3, 6, 8 and 9 of the tutorial, on a host that exists for it alone: a network namespace, with",
+        "The tutorial, on a host that exists for it alone: a network namespace, with another one as the internet",
     );
-    story.tell("another one as the internet behind its only uplink. Nothing else on this machine is touched.");
+    story.tell("behind its only uplink. Nothing else on this machine is touched.");
     let stage = Stage::build(xtask, spandrel, &mut story)?;
     let _names = stage.internet.name_server(Site::far(V4), &Family::BOTH.map(|family| (NAME, Site::far(family))));
     let _server = stage.internet.spawn(story.command("probe serve 80")).context("cannot start the server")?;
@@ -95,7 +96,10 @@ fn play(xtask: &Path, spandrel: PathBuf) -> Result<()> {
     step_1_networks(&mut story, &stage);
     step_2_containers(&mut story, &stage);
     step_3_isolation(&mut story, &stage);
+    step_4_networks_are_changed(&mut story, &stage);
+    step_5_a_shared_alias(&mut story, &stage);
     step_6_published_ports(&mut story, &stage);
+    step_7_chosen_addresses(&mut story, &stage);
     step_8_the_way_out(&mut story, &stage);
     no_packet_filter(&mut story, &stage);
     step_9_nothing_is_left(&mut story, &stage);
@@ -209,12 +213,49 @@ fn silent(ping: &Output) -> bool {
     ping.code == Some(1) && ![&ping.stdout, &ping.stderr].iter().any(|text| text.to_lowercase().contains("unreachable"))
 }
 
+fn step_4_networks_are_changed(story: &mut Story, stage: &Stage) {
+    story.title("Step 4: names, and a change of networks");
+    for (name, network, server) in [("web", "front-net", 80), ("was", "back-net", 8080), ("db", "back-net", 5432)] {
+        if name != "db" {
+            story.run(&stage.host, &format!("spandrel network create {network}"));
+        }
+        story.run(&stage.host, &format!("spandrel run -d --name {name} --network {network} probe serve {server}"));
+        wait_for(&stage.host, stage.address(name), server);
+    }
+    let reached = |story: &Story| {
+        ["was:8080", "db:5432"].map(|server| {
+            let answer = story.run(&stage.host, &format!("spandrel exec web probe get {server}"));
+            answer.code == Some(0)
+        })
+    };
+    story.check("web, on front-net alone, knows neither was nor db", reached(story) == [false; 2]);
+    let connected = story.run(&stage.host, "spandrel network connect back-net web");
+    let both = reached(story) == [true; 2];
+    story.check("connected to back-net while it runs, it reaches both by name", connected.code == Some(0) && both);
+    let disconnected = story.run(&stage.host, "spandrel network disconnect back-net web");
+    let none = reached(story) == [false; 2];
+    story.check("disconnected, it no longer does", disconnected.code == Some(0) && none);
+}
+
+fn step_5_a_shared_alias(story: &mut Story, stage: &Stage) {
+    story.title("Step 5: one name for three containers");
+    let names = ["alice1", "alice2", "alice3"];
+    for name in names {
+        let options = format!("--name {name} --network front-net --network-alias alicek106");
+        story.run(&stage.host, &format!("spandrel run -d {options} sleep infinity"));
+    }
+    let answers = names.map(|_| story.run(&stage.host, "spandrel exec web probe names alicek106").stdout);
+    let first: BTreeSet<_> = answers.iter().filter_map(|answer| answer.lines().next()?.parse().ok()).collect();
+    let all: BTreeSet<_> = names.iter().map(|name| stage.address(name)).collect();
+    story.check("each look-up tells all three, and another one first", first == all);
+}
+
 fn step_6_published_ports(story: &mut Story, stage: &Stage) {
     story.title("Step 6: published ports");
-    let published = "spandrel run -d --name web --network second-bridge -p 8080:80 probe serve 80";
+    let published = "spandrel run -d --name shop --network second-bridge -p 8080:80 probe serve 80";
     story.run(&stage.host, published);
-    wait_for(&stage.host, stage.address("web"), 80);
-    story.run(&stage.host, "spandrel port web");
+    wait_for(&stage.host, stage.address("shop"), 80);
+    story.run(&stage.host, "spandrel port shop");
     for family in [V4, V6] {
         let (host, client) = (stage.uplink.host(family), stage.uplink.outside(family));
         let answer = story.run(&stage.internet, &format!("probe get {}", socket(host, 8080)));
@@ -227,7 +268,7 @@ fn step_6_published_ports(story: &mut Story, stage: &Stage) {
         let answer = story.run(&stage.host, &format!("probe get {}", socket(address, 8080)));
         story.check(&format!("from the host, by {from}"), answer.code == Some(0));
     }
-    let second = story.run(&stage.host, "spandrel run -d --name web2 -p 8080:80 probe serve 80");
+    let second = story.run(&stage.host, "spandrel run -d --name shop2 -p 8080:80 probe serve 80");
     let refused = second.code == Some(1) && second.stderr.contains("port is already allocated");
     story.check("a second container does not get the same port", refused);
 
@@ -238,6 +279,24 @@ fn step_6_published_ports(story: &mut Story, stage: &Stage) {
     let far = story.run(&stage.internet, &format!("probe get {}", socket(stage.uplink.host(V4), 5432)));
     let apart = near.code == Some(0) && far.code == Some(1);
     story.check("a database that publishes nothing is reached from its own network only", apart);
+}
+
+fn step_7_chosen_addresses(story: &mut Story, stage: &Stage) {
+    story.title("Step 7: chosen addresses");
+    let created = "spandrel network create --subnet 172.30.1.0/24 --ip-range 172.30.1.128/25 chosen-net";
+    story.run(&stage.host, created);
+    let run = |story: &Story, options: &str| {
+        story.run(&stage.host, &format!("spandrel run -d --network chosen-net {options} sleep infinity"))
+    };
+    run(story, "--name fixed --ip 172.30.1.100");
+    run(story, "--name dynamic");
+    let [fixed, dynamic] = ["fixed", "dynamic"].map(|name| stage.address(name));
+    let in_range = matches!(dynamic, IpAddr::V4(ip) if ip.octets()[..3] == [172, 30, 1] && ip.octets()[3] >= 128);
+    story.check(&format!("fixed has {fixed} as it asked, dynamic has {dynamic} of the range"), {
+        fixed == IpAddr::from([172, 30, 1, 100]) && in_range
+    });
+    let taken = run(story, "--name late --ip 172.30.1.100");
+    story.check("an address that is taken is refused", taken.code != Some(0) && taken.stderr.contains("172.30.1.100"));
 }
 
 fn step_8_the_way_out(story: &mut Story, stage: &Stage) {
@@ -270,8 +329,10 @@ fn no_packet_filter(story: &mut Story, stage: &Stage) {
 
 fn step_9_nothing_is_left(story: &mut Story, stage: &Stage) {
     story.title("Step 9: everything away");
-    let removed = story.run(&stage.host, "spandrel rm -f ubuntuA ubuntuB ubuntuC web database");
-    let gone = story.run(&stage.host, "spandrel network rm second-bridge");
+    let listed = story.run(&stage.host, "spandrel ps -aq");
+    let containers: Vec<_> = listed.stdout.split_whitespace().collect();
+    let removed = story.run(&stage.host, &format!("spandrel rm -f {}", containers.join(" ")));
+    let gone = story.run(&stage.host, "spandrel network rm second-bridge front-net back-net chosen-net");
     story.run(&stage.host, "spandrel ps -a");
     story.check("containers and network are removed", removed.code == Some(0) && gone.code == Some(0));
     let after = stage.host.state();

@@ -10,6 +10,7 @@ mod kernels;
 mod peers;
 mod privilege;
 mod progress;
+mod python;
 mod run;
 mod test;
 mod toolchain;

@@ -12,8 +12,18 @@ use crate::progress::say;
 use crate::workspace::{Workspace, output};
 
 /// The packages; what libraries they need beyond the system's comes by itself.
-const PACKAGES: [&str; 9] =
-    ["busybox-static", "containerd", "docker.io", "iproute2", "iptables", "nftables", "runc", "tini", "ufw"];
+const PACKAGES: [&str; 10] = [
+    "busybox-static",
+    "containerd",
+    "dnsmasq-base",
+    "docker.io",
+    "iproute2",
+    "iptables",
+    "nftables",
+    "runc",
+    "tini",
+    "ufw",
+];
 
 /// What belongs to them in newer releases only: Docker's client was a part of `docker.io` once.
 const NEWER: [&str; 1] = ["docker-cli"];

@@ -16,6 +16,7 @@ use crate::kernels;
 use crate::peers;
 use crate::privilege;
 use crate::progress::say;
+use crate::python;
 use crate::workspace::{self, Workspace, in_path};
 
 /// Build, then check format and lints, and run all tests
@@ -57,7 +58,7 @@ enum Step {
 /// How many tests of one program run side by side, for libtest.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-/// A program that a step calls, and where it comes from. What scenarios need is in `peers`.
+/// A program that a step calls, and where it comes from. What scenarios need is in `peers` and `python`.
 struct Need {
     step: Step,
     program: &'static str,
@@ -83,6 +84,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let mut spandrel = PathBuf::new();
     if steps.contains(&Step::Scenario) {
         peers::ensure(workspace)?;
+        python::ensure(workspace)?;
     }
     if steps.iter().any(|step| matches!(step, Step::Scenario | Step::Demo | Step::Kernels)) {
         spandrel = build::spandrel(workspace, build::Profile::default())?;

@@ -44,6 +44,11 @@ impl Workspace {
         self.target.join("peers")
     }
 
+    /// The folder of schemathesis; the scenarios look for it here.
+    pub(crate) fn schemathesis(&self) -> PathBuf {
+        self.target.join("schemathesis")
+    }
+
     /// The eBPF object, as dataplane-user's build script looks for it.
     pub(crate) fn bpf_object(&self) -> PathBuf {
         self.target.join("bpf/spandrel.bpf.o")

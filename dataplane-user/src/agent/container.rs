@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use jiff::Timestamp;
 
 use super::error::Troubles;
+use super::events::Event;
 use super::files;
 use super::handle::{ExitWatch, Started, kill_all};
 use super::plan::Plan;
@@ -20,20 +21,39 @@ impl Agent {
     /// Makes a container and starts its command, or leaves nothing behind.
     pub(super) async fn run_container(&mut self, request: RunRequest, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
         let mut plan = self.plan_container(&request)?;
-        if let Some(network) = plan.network.clone() {
-            let endpoint = self.allocate_endpoint(&network, &plan.container, &request.endpoint)?;
-            plan.container.endpoints.push(endpoint);
-        }
-        let id = plan.container.id;
-        let warnings = std::mem::take(&mut plan.warnings);
         if let Err(error) = self.bring_up(&mut plan, stdio).await {
             let mut troubles = self.take_down(&plan.container).await;
-            troubles.note(self.forget_container(&id));
-            self.live.remove(&id);
+            troubles.note(self.forget_container(&plan.container.id));
+            self.live.remove(&plan.container.id);
             return Err(troubles.onto(error));
         }
-        let container = plan.container;
+        self.events.tell(Event::of_container("create", &plan.container, []));
+        Ok(self.started(plan))
+    }
+
+    /// Starts the command of a container that has ended, or leaves it as it was.
+    pub(super) async fn start_container(&mut self, reference: &str, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
+        let old = self.container(reference)?.clone();
+        let mut plan = self.plan_start(&old)?;
+        if let Err(error) = self.bring_up(&mut plan, stdio).await {
+            let mut troubles = self.take_down(&plan.container).await;
+            self.live.remove(&old.id);
+            troubles.note(self.rewrite(old));
+            return Err(troubles.onto(error));
+        }
+        Ok(self.started(plan))
+    }
+
+    /// Watches over a container that has just been started.
+    fn started(&mut self, plan: Plan) -> Started {
+        let Plan { container, warnings, .. } = plan;
+        let id = container.id;
+        self.tell_memberships("connect", &container);
+        self.events.tell(Event::of_container("start", &container, []));
         tracing::info!(container = container.name, id = %id, "container started");
+        if let Err(error) = self.tell_linked(&container.name) {
+            tracing::error!("telling others of container {}: {error}", container.name);
+        }
         let exit = match self.running(&id) {
             Some((running, exit)) => {
                 self.watch(id, running);
@@ -41,12 +61,16 @@ impl Agent {
             }
             None => ExitWatch::new().1,
         };
-        Ok(Started { container, warnings, exit })
+        Started { container, warnings, exit }
     }
 
     /// From a plan to a running command. On failure the caller takes down whatever there is by then.
     async fn bring_up(&mut self, plan: &mut Plan, stdio: Option<[OwnedFd; 3]>) -> Result<()> {
         let id = plan.container.id;
+        for (network, request) in &plan.joins {
+            let endpoint = self.allocate_endpoint(network, &plan.container, request)?;
+            plan.container.endpoints.push(endpoint);
+        }
         plan.container.ports = self.take_ports(&plan.container, &plan.ports)?;
         self.live.insert(id, Live::new());
         self.store.apply(&[Change::PutContainer(&plan.container)])?;
@@ -54,14 +78,21 @@ impl Agent {
 
         let container = &plan.container;
         let directory = self.paths.container(&id);
-        files::write_all(&directory, container)?;
-        if let Some(path) = self.paths.own_netns(container) {
-            NetNs::create(&path)?;
+        let shared = container.shares().and_then(|owner| self.containers.get(&owner));
+        match shared {
+            Some(owner) => files::share(&directory, &self.paths.container(&owner.id))?,
+            None => self.write_files(container)?,
+        }
+        match (self.paths.own_netns(container), shared) {
+            (Some(path), Some(owner)) => netns::link(&self.paths.netns(owner), &path)?,
+            (Some(path), None) => _ = NetNs::create(&path)?,
+            (None, _) => {}
         }
         for endpoint in &container.endpoints {
             self.ensure_endpoint(&id, &endpoint.id).await?;
         }
         self.announce_ports(&id)?;
+        self.update_names(&id).await?;
 
         let spec = ContainerSpec {
             directory,
@@ -88,6 +119,7 @@ impl Agent {
         if let Some(process) = self.live.get(&container.id).and_then(|live| live.process.clone()) {
             troubles.extend(end(&process).await);
         }
+        self.names.remove(&container.id).await;
         for endpoint in &container.endpoints {
             troubles.extend(self.clear_endpoint(&container.id, endpoint).await);
             self.release_endpoint(endpoint);

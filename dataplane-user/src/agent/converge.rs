@@ -12,12 +12,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::error::Troubles;
+use super::events::Events;
 use super::handle::kill_all;
 use super::lifecycle::outcome;
 use super::ports::HostPorts;
 use super::state::{Agent, Live, OwnInterfaces, Paths};
 use super::{Options, Work, host};
-use crate::ipam::{Ipam, RangeSet, ula_prefix};
+use crate::dns::NameService;
+use crate::ipam::{Ipam, RangeSet, pools, ula_prefix};
 use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{self, Launcher, Running};
 use crate::kernel::uplink::{HostWatch, UplinkRule};
@@ -34,7 +36,7 @@ impl Agent {
         private_directory(&paths.all_containers())?;
         let store = Store::open(&options.state_dir.join("spandrel.redb"))?;
         let contents = store.load()?;
-        let ula = ula_prefix(store.host_id()?.prefix());
+        let pools = pools(&options.pools, ula_prefix(store.host_id()?.prefix()))?;
         let netlink = Netlink::open()?;
         let mounted_now = mount::ensure_bpffs(&paths.bpffs())?;
         let mut dataplane = match Dataplane::open(&paths.bpffs(), &options.dataplane) {
@@ -55,7 +57,7 @@ impl Agent {
         let mut agent = Agent {
             paths,
             store,
-            ula,
+            pools,
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
             ipam: Ipam::default(),
@@ -64,12 +66,14 @@ impl Agent {
             port_slots: RangeSet::default(),
             host_ports: HostPorts::default(),
             own_interfaces: OwnInterfaces::default(),
+            names: NameService::new(host::RESOLV_CONF.into()),
             netlink,
             dataplane,
             host: Default::default(),
             bridges: HashMap::new(),
             live: HashMap::new(),
             launcher: Launcher::default(),
+            events: Events::default(),
             queue,
             options: options.clone(),
         };
@@ -125,6 +129,12 @@ impl Agent {
         for container in containers {
             self.find_again(container).await;
         }
+        // Early: somebody may be waiting for an answer, and sockets need nothing of what follows.
+        for id in self.live.keys().copied().collect::<Vec<_>>() {
+            if let Err(error) = self.update_names(&id).await {
+                tracing::error!("serving names to container {}: {error}", id.short());
+            }
+        }
         self.create_predefined().await?;
         let networks: Vec<_> = self.bridge_networks().map(|network| (network.id, network.name.clone())).collect();
         for (id, name) in networks {
@@ -163,7 +173,18 @@ impl Agent {
         let directory = self.paths.container(&container.id);
         let mut troubles = Troubles::default();
         match container.state {
-            State::Exited { .. } => {}
+            State::Exited { .. } => {
+                // The agent ended while starting it again: it is what it was before.
+                if let Some(Some(process)) = troubles.note(Running::reattach(&directory)) {
+                    troubles.note(kill_all(&process).await);
+                    troubles.note(process.wait().await);
+                }
+                if !container.endpoints.is_empty() {
+                    troubles.extend(self.take_down(&container).await);
+                    let state = container.state.clone();
+                    troubles.note(self.record_end(container.clone(), state));
+                }
+            }
             // Nobody was told of it: the agent ended while making it.
             State::Created => {
                 troubles.extend(self.end_leftovers(&container).await);
@@ -171,7 +192,9 @@ impl Agent {
                 troubles.note(self.forget_container(&container.id));
             }
             State::Running { started, .. } => match Running::reattach(&directory) {
-                Ok(Some(process)) => {
+                Ok(Some(mut process)) => {
+                    // An agent may have ended while renaming it.
+                    troubles.note(process.keep_netns_at(&self.paths.netns(&container)));
                     let live = Live { process: Some(process), ..Live::new() };
                     self.live.insert(container.id, live);
                 }
@@ -182,7 +205,10 @@ impl Agent {
                     let (code, finished) = outcome(exit);
                     tracing::info!(container = container.name, code, "container ended while no agent was there");
                     troubles.extend(self.take_down(&container).await);
-                    troubles.note(self.record_end(container.clone(), State::Exited { code, started, finished }));
+                    troubles.note(match container.auto_remove {
+                        true => self.forget_container(&container.id),
+                        false => self.record_end(container.clone(), State::Exited { code, started, finished }),
+                    });
                 }
             },
         }

@@ -6,23 +6,24 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::error::Troubles;
-use super::files;
 use super::state::{Agent, HostEnd};
 use crate::kernel::announce::announce;
 use crate::kernel::dataplane::EndpointConfig;
 use crate::kernel::{NetNs, VethSpec, netns};
 use crate::model::{
-    Container, Driver, Endpoint, EndpointRequest, Error, Id, MacAddress, Network, Result, State, default_route_endpoint,
+    Attachment, Container, Driver, Endpoint, EndpointRequest, Error, Id, MacAddress, Network, Result, State,
+    default_route_endpoint,
 };
 use crate::store::Change;
 
 /// What the neighbours of a new endpoint are to be told.
 pub(super) struct Announcement {
-    netns: NetNs,
-    ifindex: u32,
-    mac: [u8; 6],
-    addresses: Vec<IpAddr>,
-    veth: String,
+    pub(super) netns: NetNs,
+    pub(super) ifindex: u32,
+    pub(super) mac: [u8; 6],
+    pub(super) addresses: Vec<IpAddr>,
+    /// What it is called in the log.
+    pub(super) interface: String,
 }
 
 impl Announcement {
@@ -30,7 +31,7 @@ impl Announcement {
     pub(super) fn send(&self) {
         if let Err(error) = announce(&self.netns, self.ifindex, self.mac, &self.addresses) {
             // Neighbours find the addresses all the same, only later.
-            tracing::warn!("announcing the addresses of {}: {error}", self.veth);
+            tracing::warn!("announcing the addresses of {}: {error}", self.interface);
         }
     }
 }
@@ -58,6 +59,8 @@ impl Agent {
                 )));
             }
         }
+        self.check_passthru(network)?;
+        let request = self.resolve_links(network, request)?;
         let mac = request.mac.unwrap_or_else(MacAddress::random);
         if let Some((owner, _)) = self.members(&network.id).find(|(_, endpoint)| endpoint.mac == mac) {
             return Err(Error::Conflict(format!(
@@ -65,8 +68,9 @@ impl Agent {
                 owner.name, network.name
             )));
         }
-        let ipv4 = self.ipam.allocate(network, false, request.ipv4.map(IpAddr::V4))?;
-        let rest = match self.ipam.allocate(network, true, request.ipv6.map(IpAddr::V6)) {
+        let kept = self.kept_addresses(&network.id);
+        let ipv4 = self.ipam.allocate(network, false, request.ipv4.map(IpAddr::V4), &kept)?;
+        let rest = match self.ipam.allocate(network, true, request.ipv6.map(IpAddr::V6), &kept) {
             Ok(ipv6) => self.take_endpoint_slot().map(|slot| (ipv6, slot)).inspect_err(|_| {
                 self.release_address(network, ipv6);
             }),
@@ -79,6 +83,7 @@ impl Agent {
             network: network.id,
             network_name: network.name.clone(),
             slot,
+            driver: network.driver,
             internal: network.internal,
             mac,
             ipv4: ipv4.and_then(|net| if let IpNet::V4(net) = net { Some(net) } else { None }),
@@ -89,11 +94,25 @@ impl Agent {
             mode_v6: network.gateway_mode(true),
             trusts: !network.bridge_options.trusted_interfaces.is_empty(),
             interface: free_interface(&network.bridge_options.interface_prefix, container),
-            host_interface: self.free_host_interface(),
-            requested: request.clone(),
+            host_interface: match network.driver {
+                Driver::Macvlan => String::new(),
+                _ => self.free_host_interface(),
+            },
+            requested: request,
         };
         self.own_interfaces.add(&endpoint.host_interface);
         Ok(endpoint)
+    }
+
+    /// Addresses that stopped containers asked for: nobody gets them by chance.
+    fn kept_addresses(&self, network: &Id) -> Vec<IpAddr> {
+        let attachments = self.containers.values().flat_map(|container| &container.attachments);
+        let here = attachments.filter(|attachment| attachment.network == *network);
+        let wanted = here.flat_map(|attachment| {
+            let EndpointRequest { ipv4, ipv6, .. } = &attachment.requested;
+            [ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6)]
+        });
+        wanted.flatten().collect()
     }
 
     fn release_address(&mut self, network: &Network, address: Option<IpNet>) {
@@ -159,7 +178,7 @@ impl Agent {
             ifindex: veth.container_ifindex,
             mac: spec.mac,
             addresses: endpoint.addresses().collect(),
-            veth: spec.host_name.clone(),
+            interface: spec.host_name.clone(),
         });
         let config = EndpointConfig {
             slot: endpoint.slot,
@@ -175,7 +194,7 @@ impl Agent {
     }
 
     /// A running container's namespace, also when somebody has taken its mount away.
-    fn open_netns(&self, container: &Container) -> Result<NetNs> {
+    pub(super) fn open_netns(&self, container: &Container) -> Result<NetNs> {
         let path = self.paths.netns(container);
         match container.state {
             State::Running { pid, .. } if !netns::is_alive(&path) => {
@@ -188,6 +207,12 @@ impl Agent {
 
     /// Makes or mends an endpoint: its veth and its place in the data plane.
     pub(super) async fn ensure_endpoint(&mut self, container: &Id, endpoint: &Id) -> Result<()> {
+        if let Some(container) = self.containers.get(container)
+            && let Some(endpoint) = container.endpoints.iter().find(|e| e.id == *endpoint)
+            && endpoint.driver == Driver::Macvlan
+        {
+            return self.ensure_macvlan(container, endpoint).await;
+        }
         let (config, announcement) = self.ensure_veth(container, endpoint).await?;
         self.dataplane.set_endpoint(&config)?;
         announcement.iter().for_each(Announcement::send);
@@ -196,6 +221,12 @@ impl Agent {
 
     /// Takes an endpoint out of the kernel; its flows end at once.
     pub(super) async fn clear_endpoint(&mut self, container: &Id, endpoint: &Endpoint) -> Troubles {
+        if endpoint.driver == Driver::Macvlan {
+            return match self.containers.get(container) {
+                Some(container) => self.clear_macvlan(container, endpoint).await,
+                None => Troubles::default(),
+            };
+        }
         let mut troubles = Troubles::default();
         troubles.note(self.dataplane.remove_endpoint(endpoint.slot));
         troubles.extend(self.delete_own_link(&endpoint.host_interface).await);
@@ -219,12 +250,12 @@ impl Agent {
         }
     }
 
-    /// Joins a running container to a further network.
+    /// Joins a container to a further network; one that does not run joins it at its next start.
     pub(super) async fn connect(&mut self, network: String, container: String, request: EndpointRequest) -> Result<()> {
         let network = self.network(&network)?.clone();
         let old = self.container(&container)?.clone();
         self.check_connectable(&network, &old)?;
-        if old.endpoint_on(&network.id).is_some() {
+        if old.endpoint_on(&network.id).is_some() || old.attachments.iter().any(|a| a.network == network.id) {
             return Err(Error::Forbidden(format!(
                 "endpoint with name {} already exists in network {}",
                 old.name, network.name
@@ -232,19 +263,36 @@ impl Agent {
         }
         let endpoint = self.allocate_endpoint(&network, &old, &request)?;
         let mut new = old.clone();
+        if !old.is_running() {
+            self.release_endpoint(&endpoint);
+            new.attachments.push(endpoint.into());
+            return self.rewrite(new);
+        }
         new.endpoints.push(endpoint.clone());
         if let Err(error) = self.reshape(&old, new).await {
             self.release_endpoint(&endpoint);
             return Err(error);
         }
+        self.tell_membership("connect", &old.id, (network.id, &network.name, network.driver));
         tracing::info!(container = old.name, network = network.name, "connected");
         Ok(())
     }
 
-    /// Takes a running container off a network.
+    /// Takes a container off a network.
     pub(super) async fn disconnect(&mut self, network: String, container: String, force: bool) -> Result<()> {
-        let network = self.network(&network)?.clone();
         let old = self.container(&container)?.clone();
+        // One that does not run may still be told to join a network that is no more.
+        let found = self.network(&network).map(|network| network.id);
+        let named = |attachment: &Attachment| match &found {
+            Ok(id) => attachment.network == *id,
+            Err(_) => attachment.network_name == network || attachment.network.to_string() == network,
+        };
+        if old.attachments.iter().any(named) {
+            let mut new = old.clone();
+            new.attachments.retain(|attachment| !named(attachment));
+            return self.rewrite(new);
+        }
+        let network = self.network(&network)?.clone();
         let Some(endpoint) = old.endpoint_on(&network.id).cloned() else {
             if force {
                 return Ok(());
@@ -258,21 +306,23 @@ impl Agent {
         new.endpoints.retain(|e| e.id != endpoint.id);
         self.reshape(&old, new).await?;
         self.release_endpoint(&endpoint);
+        self.tell_membership("disconnect", &old.id, (network.id, &network.name, network.driver));
         tracing::info!(container = old.name, network = network.name, "disconnected");
         Ok(())
     }
 
     fn check_connectable(&self, network: &Network, container: &Container) -> Result<()> {
-        if network.driver != Driver::Bridge {
+        if !network.driver.is_joined() {
             return Err(Error::Forbidden(format!(
-                "container {} cannot be connected to network {}: only bridge networks can be joined while it runs",
+                "container {} cannot be connected to network {}: that can only be chosen when it is made",
                 container.name, network.name
             )));
         }
-        if !container.is_running() {
-            return Err(Error::Conflict(format!("container {} is not running", container.name)));
-        }
         match container.network_mode.as_str() {
+            _ if container.shares().is_some() => Err(Error::Forbidden(
+                "container sharing network namespace with another container cannot be connected to any other network"
+                    .into(),
+            )),
             "none" => Err(Error::Forbidden(
                 "container cannot be connected to multiple networks with one of the networks in private (none) mode"
                     .into(),
@@ -310,24 +360,25 @@ impl Agent {
             self.ensure_endpoint(&new.id, &endpoint.id).await?;
         }
         self.announce_ports(&new.id)?;
+        self.update_names(&new.id).await?;
         let mut troubles = Troubles::default();
         for gone in old.endpoints.iter().filter(|e| new.endpoint_on(&e.network).is_none()) {
             troubles.extend(self.clear_endpoint(&new.id, gone).await);
         }
         troubles.into_result()?;
-        files::write_hosts(&self.paths.container(&new.id), new)
+        self.write_files(new)
     }
 }
 
 /// Addresses with their prefix lengths.
-fn prefixes(endpoint: &Endpoint) -> Vec<IpNet> {
+pub(super) fn prefixes(endpoint: &Endpoint) -> Vec<IpNet> {
     let v4 = endpoint.ipv4.map(IpNet::V4);
     let v6 = endpoint.ipv6.map(IpNet::V6);
     v4.into_iter().chain(v6).collect()
 }
 
 /// The gateways of the default routes that lead through this endpoint.
-fn default_routes(container: &Container, endpoint: &Endpoint) -> Vec<IpAddr> {
+pub(super) fn default_routes(container: &Container, endpoint: &Endpoint) -> Vec<IpAddr> {
     let leads = |v6| default_route_endpoint(&container.endpoints, v6).is_some_and(|e| e.id == endpoint.id);
     let v4: Option<Ipv4Addr> = endpoint.gateway_v4.filter(|_| leads(false));
     let v6: Option<Ipv6Addr> = endpoint.gateway_v6.filter(|_| leads(true));

@@ -10,13 +10,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use jiff::Timestamp;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::Work;
+use super::events::{Event, Events};
+use super::logs::{self, LogWish};
 use super::state::{Agent, Paths};
+use crate::ipam::Usage;
 use crate::kernel::Executed;
 use crate::kernel::dataplane::PortCount;
+use crate::kernel::log::{LogReader, LogRecord};
 use crate::kernel::process::Running;
 use crate::model::{
     Container, Endpoint, EndpointRequest, Error, ExecRequest, Id, Network, NetworkCreate, PortBinding, PublishRequest,
@@ -42,6 +48,8 @@ pub struct NetworkView {
     pub network: Network,
     /// The running containers on it, by name.
     pub attached: Vec<Attached>,
+    /// How full its subnets are.
+    pub usage: Vec<Usage>,
 }
 
 /// A container's place on a network.
@@ -145,12 +153,13 @@ pub(super) async fn kill_all(running: &Running) -> Result<()> {
 pub struct Handle {
     queue: mpsc::Sender<Work>,
     paths: Arc<Paths>,
+    events: Events,
     execs: Arc<Mutex<HashMap<Id, Arc<Executed>>>>,
 }
 
 impl Handle {
-    pub(super) fn new(queue: mpsc::Sender<Work>, paths: Arc<Paths>) -> Self {
-        Handle { queue, paths, execs: Arc::default() }
+    pub(super) fn new(queue: mpsc::Sender<Work>, paths: Arc<Paths>, events: Events) -> Self {
+        Handle { queue, paths, events, execs: Arc::default() }
     }
 
     /// Has work done by the owner of the state, and waits for its result.
@@ -199,13 +208,23 @@ impl Handle {
         self.ask(|agent| Box::pin(agent.remove_network(reference))).await?
     }
 
-    /// Joins a running container to a further network.
+    /// Removes the networks that nobody uses and that are `wanted`; gives those that are gone, by name.
+    pub async fn prune_networks(&self, wanted: impl Fn(&Network) -> bool + Send + 'static) -> Result<Vec<Network>> {
+        self.ask(|agent| Box::pin(agent.prune_networks(wanted))).await
+    }
+
+    /// The known events since a moment, none without one, and what tells of all later ones.
+    pub fn events(&self, since: Option<Timestamp>) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        self.events.listen(since)
+    }
+
+    /// Joins a container to a further network.
     pub async fn connect(&self, network: &str, container: &str, request: EndpointRequest) -> Result<()> {
         let (network, container) = (network.to_string(), container.to_string());
         self.ask(|agent| Box::pin(agent.connect(network, container, request))).await?
     }
 
-    /// Takes a running container off a network. With `force`, one that is not on it is no error.
+    /// Takes a container off a network. With `force`, one that is not on it is no error.
     pub async fn disconnect(&self, network: &str, container: &str, force: bool) -> Result<()> {
         let (network, container) = (network.to_string(), container.to_string());
         self.ask(move |agent| Box::pin(agent.disconnect(network, container, force))).await?
@@ -253,21 +272,65 @@ impl Handle {
     pub async fn stop(&self, reference: &str, timeout: Option<Duration>) -> Result<Container> {
         let (container, running) = self.look_up(reference).await?;
         if let Some((running, exit)) = running {
+            self.tell_signal(&container, libc::SIGTERM);
             running.kill(libc::SIGTERM)?;
             match tokio::time::timeout(timeout.unwrap_or(STOP_TIMEOUT), exit.wait()).await {
                 Ok(ended) => _ = ended?,
                 Err(_) => {
+                    self.tell_signal(&container, libc::SIGKILL);
                     kill_all(&running).await?;
                     exit.wait().await?;
                 }
             }
+            self.events.tell(Event::of_container("stop", &container, []));
         }
         Ok(container)
+    }
+
+    /// Starts the command of a container that has ended.
+    pub async fn start(&self, reference: &str, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
+        let reference = reference.to_string();
+        self.ask(|agent| Box::pin(async move { agent.start_container(&reference, stdio).await })).await?
+    }
+
+    /// Ends a container's command as [`Handle::stop`] does, and starts it again; one that has ended already is only started.
+    pub async fn restart(&self, reference: &str, timeout: Option<Duration>) -> Result<Started> {
+        let expect = async |reference: String, expected| {
+            self.ask(move |agent| Box::pin(async move { agent.expect_restart(&reference, expected) })).await?
+        };
+        let id = expect(reference.to_string(), true).await?.id.to_string();
+        if let Err(error) = self.stop(&id, timeout).await {
+            // It may still run, and then it ends as it was meant to.
+            let _ = expect(id, false).await;
+            return Err(error);
+        }
+        let started = self.start(&id, None).await?;
+        self.events.tell(Event::of_container("restart", &started.container, []));
+        Ok(started)
+    }
+
+    /// Tells of a signal before it is sent: it must not come after the end that it causes.
+    fn tell_signal(&self, container: &Container, signal: i32) {
+        self.events.tell(Event::of_container("kill", container, [("signal", signal.to_string())]));
+    }
+
+    /// Gives a container another name.
+    pub async fn rename(&self, reference: &str, name: &str) -> Result<()> {
+        let (reference, name) = (reference.to_string(), name.to_string());
+        self.ask(move |agent| Box::pin(async move { agent.rename(&reference, &name).await })).await?
+    }
+
+    /// What a container in the background has said.
+    pub async fn logs(&self, reference: &str, wish: LogWish) -> Result<impl Stream<Item = Result<LogRecord>> + use<>> {
+        let (container, running) = self.look_up(reference).await?;
+        let exit = running.map(|(_, exit)| exit).filter(|_| wish.follow);
+        logs::stream(LogReader::open(&self.container_dir(&container))?, wish, exit)
     }
 
     /// Sends a signal to a container's command.
     pub async fn kill(&self, reference: &str, signal: i32) -> Result<Container> {
         let (container, running, _) = self.look_up_running(reference).await?;
+        self.tell_signal(&container, signal);
         running.kill(signal)?;
         Ok(container)
     }
@@ -282,11 +345,12 @@ impl Handle {
                     container.name
                 )));
             }
+            self.tell_signal(&container, libc::SIGKILL);
             kill_all(&running).await?;
             exit.wait().await?;
         }
         let id = container.id;
-        self.ask(move |agent| Box::pin(async move { agent.forget_container(&id) })).await??;
+        self.ask(move |agent| Box::pin(async move { agent.remove_container(&id) })).await??;
         Ok(container)
     }
 

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::state::Agent;
+use crate::dns::ResolvConf;
 use crate::kernel::dataplane::{Device, UplinkConfig};
 use crate::kernel::sysctl;
 use crate::kernel::uplink::{HostView, LinkType};
@@ -61,24 +62,10 @@ pub(super) fn name() -> Result<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// The address in a `nameserver` line.
-pub(super) fn server(line: &str) -> Option<IpAddr> {
-    let mut words = line.split_whitespace();
-    if words.next()? != "nameserver" {
-        return None;
-    }
-    // An IPv6 link-local server is followed by its interface.
-    words.next()?.split('%').next()?.parse().ok()
-}
-
-/// The servers of a resolv.conf.
-pub(super) fn servers(text: &str) -> Vec<IpAddr> {
-    text.lines().filter_map(server).collect()
-}
-
 /// Addresses of the host's resolvers.
 pub(super) fn resolvers() -> Vec<IpAddr> {
-    servers(&fs::read_to_string(RESOLV_CONF).unwrap_or_default())
+    let conf = ResolvConf::parse(&fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+    conf.servers.into_iter().map(|server| server.address).collect()
 }
 
 impl Agent {
@@ -142,13 +129,6 @@ impl Agent {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn resolver_lines() {
-        let text = "nameserver 192.0.2.1\n nameserver\t2001:db8::1\nnameserver fe80::1%eth0\n#nameserver 1.1.1.1\nnameserver x\n";
-        let servers: Vec<_> = servers(text).iter().map(|server| server.to_string()).collect();
-        assert_eq!(servers, ["192.0.2.1", "2001:db8::1", "fe80::1"]);
-    }
 
     #[test]
     fn one_agent_on_a_run_directory() {

@@ -8,10 +8,14 @@ mod container;
 mod converge;
 mod endpoint;
 mod error;
+mod events;
 mod files;
 mod handle;
 mod host;
 mod lifecycle;
+mod logs;
+mod macvlan;
+mod names;
 mod network;
 mod plan;
 mod ports;
@@ -29,12 +33,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use crate::ipam::Pool;
 use crate::kernel::uplink::HostWatch;
 use crate::kernel::{capability, limits};
 use crate::model::{Error, Result};
 
 pub use crate::kernel::dataplane::{AttachMode, LogLevel, Options as DataplaneOptions};
+pub use crate::kernel::log::{LogRecord, Stream as LogStream};
+pub use events::{Event, Subject};
 pub use handle::{Attached, Created, DropCount, Exec, ExitWatch, Handle, NetworkView, PortStats, Started};
+
+pub use logs::LogWish;
 
 use state::Agent;
 
@@ -56,6 +65,8 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// Uplinks by name; empty is every interface that holds a route to elsewhere.
     pub uplinks: Vec<String>,
+    /// Where subnets come from when none is asked for; the defaults for a family that has none here.
+    pub pools: Vec<Pool>,
     /// Remove everything from the kernel at the end.
     pub teardown: bool,
     /// Options of the data plane.
@@ -82,7 +93,7 @@ where
 
     let (sender, commands) = mpsc::channel(QUEUE);
     let (agent, watch) = Agent::start(&options, sender.clone()).await?;
-    let handle = Handle::new(sender, agent.paths.clone());
+    let handle = Handle::new(sender, agent.paths.clone(), agent.events.clone());
     let mut owner = tokio::spawn(own(agent, watch, commands));
     tracing::info!("ready");
 

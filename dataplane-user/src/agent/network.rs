@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::endpoint::Announcement;
 use super::error::Troubles;
+use super::events::Event;
 use super::handle::Created;
 use super::host;
 use super::state::{Agent, HostEnd};
@@ -21,7 +22,7 @@ use crate::store::Change;
 const PREDEFINED_BRIDGE: &str = "spandrel0";
 
 /// What IPv6 needs of every link (RFC 8200).
-const IPV6_MIN_MTU: u32 = 1280;
+pub(super) const IPV6_MIN_MTU: u32 = 1280;
 
 impl Agent {
     /// Makes a network for a user.
@@ -36,19 +37,17 @@ impl Agent {
             }
             return Err(Error::Conflict(format!("network with name {} already exists", other.name)));
         }
-        match request.driver.as_str() {
-            "" | "bridge" => {}
-            driver @ ("host" | "null") => {
-                return Err(Error::Forbidden(format!("only one instance of \"{driver}\" network is allowed")));
-            }
+        let created = match request.driver.as_str() {
+            "" | "bridge" => self.plan_network(request)?,
+            "macvlan" => self.plan_macvlan(request).await?,
             driver => {
                 return Err(Error::NotFound(format!(
-                    "network driver {driver:?} not found: bridge is the one that can be used"
+                    "network driver {driver:?} not found: bridge and macvlan are those that can be used"
                 )));
             }
-        }
-        let created = self.plan_network(request)?;
+        };
         self.install_network(&created.value).await?;
+        self.events.tell(Event::of_network("create", &created.value));
         tracing::info!(network = created.value.name, id = %created.value.id, "network created");
         Ok(created)
     }
@@ -76,9 +75,7 @@ impl Agent {
     /// Chooses everything about a bridge network. Its slot is taken from here on.
     fn plan_network(&mut self, request: NetworkCreate) -> Result<Created<Network>> {
         let bridge_options = BridgeOptions::parse(&request.options)?;
-        let enable_ipv4 = request.enable_ipv4.unwrap_or(true);
-        let enable_ipv6 = request.enable_ipv6.unwrap_or(false);
-        if enable_ipv6 && bridge_options.mtu < IPV6_MIN_MTU {
+        if request.enable_ipv6 == Some(true) && bridge_options.mtu < IPV6_MIN_MTU {
             return Err(Error::Invalid(format!(
                 "invalid network option com.docker.network.driver.mtu={}: IPv6 needs at least {IPV6_MIN_MTU}",
                 bridge_options.mtu
@@ -90,33 +87,38 @@ impl Agent {
                 "gateway mode \"isolated\" can only be used for an internal network: give --internal as well".into(),
             ));
         }
-        let surroundings = self.surroundings()?;
-        let wish = |v6, enabled| match enabled {
-            true => Wish::Subnet { gateway: bridge_options.needs_gateway(v6, request.internal) },
-            false => Wish::Nothing,
-        };
-        let (ipv4, ipv6) = (wish(false, enable_ipv4), wish(true, enable_ipv6));
-        let plan = plan_subnets(&request.ipam, ipv4, ipv6, &surroundings, self.ula)?;
-        let id = Id::random();
-        let bridge = bridge_options.bridge_name.clone().unwrap_or_else(|| format!("br-{}", id.short()));
+        let wish = |v6| Wish::Subnet { gateway: bridge_options.needs_gateway(v6, request.internal) };
+        let (ipv4, ipv6) = (wish(false), wish(true));
+        let network = self.plan(request, Driver::Bridge, ipv4, ipv6)?;
+        let bridge = bridge_options.bridge_name.clone().unwrap_or_else(|| format!("br-{}", network.value.id.short()));
         if let Some(other) = self.bridge_networks().find(|network| network.bridge == bridge) {
             return Err(Error::Conflict(format!("bridge name {bridge} is already used by network {}", other.name)));
         }
+        let slot = self.take_network_slot()?;
+        Ok(Created { value: Network { bridge_options, bridge, slot, ..network.value }, ..network })
+    }
+
+    /// What every driver's networks have: a place on record, and subnets of the families that are enabled.
+    pub(super) fn plan(
+        &self,
+        request: NetworkCreate,
+        driver: Driver,
+        ipv4: Wish,
+        ipv6: Wish,
+    ) -> Result<Created<Network>> {
+        let enable_ipv4 = request.enable_ipv4.unwrap_or(true);
+        let enable_ipv6 = request.enable_ipv6.unwrap_or(false);
+        let wish = |enabled, wish| if enabled { wish } else { Wish::Nothing };
+        let (ipv4, ipv6) = (wish(enable_ipv4, ipv4), wish(enable_ipv6, ipv6));
+        let plan = plan_subnets(&request.ipam, ipv4, ipv6, &self.surroundings()?, &self.pools)?;
         let network = Network {
-            id,
-            name: request.name,
-            driver: Driver::Bridge,
-            scope: Scope::Local,
-            created: Timestamp::now(),
             internal: request.internal,
             enable_ipv4,
             enable_ipv6,
             subnets: plan.subnets,
             options: request.options,
-            bridge_options,
             labels: request.labels,
-            bridge,
-            slot: self.take_network_slot()?,
+            ..bare_network(&request.name, driver)
         };
         Ok(Created { value: network, warnings: plan.warnings })
     }
@@ -167,8 +169,25 @@ impl Agent {
             troubles.note(self.ensure_network(&network.id).await);
             return Err(troubles.onto(error));
         }
+        self.events.tell(Event::of_network("destroy", &network));
         tracing::info!(network = network.name, id = %network.id, "network removed");
         Ok(network)
+    }
+
+    /// Removes the networks that nobody uses and that are `wanted`, as far as that goes; gives those that are gone.
+    pub(super) async fn prune_networks(&mut self, wanted: impl Fn(&Network) -> bool) -> Vec<Network> {
+        let unused = |network: &&Network| !network.is_predefined() && self.members(&network.id).next().is_none();
+        let unwanted = self.networks.values().filter(unused).filter(|network| wanted(network));
+        let mut removed = Vec::new();
+        for id in unwanted.map(|network| network.id.to_string()).collect::<Vec<_>>() {
+            match self.remove_network(id).await {
+                Ok(network) => removed.push(network),
+                Err(error) => tracing::error!("removing an unused network: {error}"),
+            }
+        }
+        self.events.tell(Event::of_prune());
+        removed.sort_by(|a, b| a.name.cmp(&b.name));
+        removed
     }
 
     fn drop_network_record(&mut self, network: &Network) -> Result<()> {
@@ -282,7 +301,7 @@ impl Agent {
     }
 }
 
-/// A predefined network that has nothing in the kernel.
+/// A network that has nothing in the kernel.
 fn bare_network(name: &str, driver: Driver) -> Network {
     Network {
         id: Id::random(),
@@ -296,6 +315,7 @@ fn bare_network(name: &str, driver: Driver) -> Network {
         subnets: Vec::new(),
         options: Default::default(),
         bridge_options: BridgeOptions::default(),
+        macvlan: None,
         labels: Default::default(),
         bridge: String::new(),
         slot: 0,

@@ -9,8 +9,8 @@ use super::host;
 use super::state::Agent;
 use crate::kernel::process::ProcessSpec;
 use crate::model::{
-    Container, Driver, EndpointRequest, Error, ExposedPorts, Id, Network, PortRequest, Result, RunRequest, State,
-    check_hostname, check_name, random_name,
+    Attachment, Container, Driver, EndpointRequest, Error, ExposedPorts, Id, Network, PortBinding, PortRequest, Result,
+    RunRequest, SHARED, State, check_hostname, check_name, random_name,
 };
 
 /// A container that can be made.
@@ -18,8 +18,8 @@ use crate::model::{
 pub(super) struct Plan {
     /// The container, without endpoints and ports.
     pub(super) container: Container,
-    /// Its network, if it gets an endpoint on one.
-    pub(super) network: Option<Network>,
+    /// The networks that it joins, in order.
+    pub(super) joins: Vec<(Network, EndpointRequest)>,
     /// The ports that are to be published.
     pub(super) ports: Vec<PortRequest>,
     /// How its command is started.
@@ -33,11 +33,12 @@ impl Agent {
     pub(super) fn plan_container(&self, request: &RunRequest) -> Result<Plan> {
         let id = Id::random();
         let name = self.container_name(request.name.as_deref())?;
-        let network = self.network(request.network.as_deref().unwrap_or("bridge"))?.clone();
-        let hostname = match request.hostname.as_deref() {
-            None | Some("") if network.driver == Driver::Host => host::name()?,
-            None | Some("") => id.short(),
-            Some(hostname) => {
+        let mode = self.mode(request)?;
+        let hostname = match (request.hostname.as_deref().unwrap_or_default(), &mode) {
+            ("", Mode::Alone(network)) if network.driver == Driver::Host => host::name()?,
+            ("", Mode::Shared(owner)) => owner.hostname.clone(),
+            ("", _) => id.short(),
+            (hostname, _) => {
                 check_hostname(hostname)?;
                 hostname.to_string()
             }
@@ -46,25 +47,22 @@ impl Agent {
         let mut ports = ports(request, &exposed)?;
         let process = process(&request.command, &request.env, &request.working_dir, &hostname)?;
         let mut warnings = Vec::new();
-        match network.driver {
-            Driver::Bridge if network.internal && !ports.is_empty() => {
-                warnings.push(format!("published ports are ignored: network {} is internal", network.name));
-                ports.clear();
-            }
-            Driver::Bridge => {}
-            Driver::Host | Driver::Null => {
-                if request.endpoint != EndpointRequest::default() {
-                    return Err(Error::Invalid(format!(
-                        "network {} has no addresses of its own: leave --ip, --ip6 and --mac-address out",
-                        network.name
-                    )));
-                }
-                if !ports.is_empty() {
-                    warnings.push(format!("published ports are ignored on network {}", network.name));
-                    ports.clear();
-                }
-            }
+        let without_ports = match &mode {
+            Mode::Alone(network) => Some(format!("published ports are ignored on network {}", network.name)),
+            Mode::Joined(joins) => no_way_in(joins).map(|why| format!("published ports are ignored: {why}")),
+            Mode::Shared(_) => None,
+        };
+        if !ports.is_empty() {
+            warnings.extend(without_ports.inspect(|_| ports.clear()));
         }
+        let (network_mode, joins) = match mode {
+            Mode::Alone(network) => (network.name.clone(), Vec::new()),
+            Mode::Shared(owner) => (format!("{SHARED}{}", owner.id), Vec::new()),
+            Mode::Joined(joins) => {
+                let first = joins.first().map(|(network, _)| network.name.clone()).unwrap_or_default();
+                (first, joins.into_iter().map(|(network, wishes)| (network.clone(), wishes.clone())).collect())
+            }
+        };
         let container = Container {
             id,
             name,
@@ -75,16 +73,81 @@ impl Agent {
             auto_remove: request.auto_remove,
             created: Timestamp::now(),
             state: State::Created,
-            network_mode: network.name.clone(),
+            network_mode,
             endpoints: Vec::new(),
+            attachments: Vec::new(),
             exposed,
             ports: Vec::new(),
+            naming: request.naming.clone(),
+            labels: request.labels.clone(),
         };
-        let network = Some(network).filter(|network| network.driver == Driver::Bridge);
-        Ok(Plan { container, network, ports, process, warnings })
+        Ok(Plan { container, joins, ports, process, warnings })
     }
 
-    fn container_name(&self, wanted: Option<&str>) -> Result<String> {
+    /// How a container is to be on the network.
+    fn mode<'a>(&'a self, request: &'a RunRequest) -> Result<Mode<'a>> {
+        let first = request.network.as_deref().unwrap_or("bridge");
+        if let Some(owner) = first.strip_prefix(SHARED) {
+            check_shared(request)?;
+            return Ok(Mode::Shared(sharable(self.container(owner)?)?));
+        }
+        let further = request.further.iter().map(|(network, wishes)| (network.as_str(), wishes));
+        let mut joins: Vec<(&Network, &EndpointRequest)> = Vec::new();
+        for (reference, wishes) in std::iter::once((first, &request.endpoint)).chain(further) {
+            if reference.starts_with(SHARED) {
+                return Err(not_alone(reference));
+            }
+            let network = self.network(reference)?;
+            if joins.iter().any(|(other, _)| other.id == network.id) {
+                return Err(Error::Invalid(format!("network {:?} is specified multiple times", network.name)));
+            }
+            joins.push((network, wishes));
+        }
+        let alone = joins.iter().find(|(network, _)| !network.driver.is_joined());
+        match alone {
+            None => Ok(Mode::Joined(joins)),
+            Some((network, _)) if joins.len() > 1 => Err(not_alone(&network.name)),
+            Some((network, wishes)) if **wishes != EndpointRequest::default() => Err(Error::Invalid(format!(
+                "network {} has no addresses and names of its own: leave --ip, --ip6, --mac-address, --network-alias, --link and gw-priority out",
+                network.name
+            ))),
+            Some((network, _)) => Ok(Mode::Alone(network)),
+        }
+    }
+
+    /// What a container that has ended is to be at its next start.
+    pub(super) fn plan_start(&self, old: &Container) -> Result<Plan> {
+        if old.is_running() {
+            return Err(Error::Conflict(format!("container {} is already running", old.name)));
+        }
+        let mut joins = Vec::new();
+        for Attachment { network, network_name, requested } in &old.attachments {
+            let known = self.networks.get(network);
+            let found = known.or_else(|| self.networks.values().find(|other| other.name == *network_name));
+            let found = found.ok_or_else(|| {
+                Error::NotFound(format!(
+                    "network {network_name} not found: container {name} was on it, create it anew or take the container off it with `spandrel network disconnect {network_name} {name}`",
+                    name = old.name
+                ))
+            })?;
+            joins.push((found.clone(), requested.clone()));
+        }
+        let mut hostname = old.hostname.clone();
+        if let Some(owner) = old.shares() {
+            let gone = || {
+                let (owner, name) = (owner.short(), &old.name);
+                Error::NotFound(format!("No such container: {owner}, whose network container {name} shares"))
+            };
+            hostname.clone_from(&sharable(self.containers.get(&owner).ok_or_else(gone)?)?.hostname);
+        }
+        let process = process(&old.command, &old.env, &old.working_dir, &hostname)?;
+        let container =
+            Container { hostname, endpoints: Vec::new(), attachments: Vec::new(), ports: Vec::new(), ..old.clone() };
+        let ports = old.ports.iter().map(PortBinding::request).collect();
+        Ok(Plan { container, joins, ports, process, warnings: Vec::new() })
+    }
+
+    pub(super) fn container_name(&self, wanted: Option<&str>) -> Result<String> {
         let owner = |name: &str| self.containers.values().find(|container| container.name == name);
         match wanted {
             Some(name) => {
@@ -105,6 +168,62 @@ impl Agent {
             },
         }
     }
+}
+
+/// How a container is on the network.
+enum Mode<'a> {
+    /// With endpoints on these networks.
+    Joined(Vec<(&'a Network, &'a EndpointRequest)>),
+    /// On `host` or `none`.
+    Alone(&'a Network),
+    /// In the network namespace of another container.
+    Shared(&'a Container),
+}
+
+/// A container whose network can be shared now.
+fn sharable(owner: &Container) -> Result<&Container> {
+    match owner.is_running() {
+        true => Ok(owner),
+        false => Err(Error::Conflict(format!("cannot join network of a non running container: {}", owner.name))),
+    }
+}
+
+fn not_alone(mode: &str) -> Error {
+    Error::Invalid(format!("conflicting options: network mode {mode} cannot be combined with other networks"))
+}
+
+/// What a container that shares another's network cannot have, in Docker's words.
+fn check_shared(request: &RunRequest) -> Result<()> {
+    let conflicts = [
+        ("hostname", request.hostname.as_deref().is_some_and(|name| !name.is_empty())),
+        ("port publishing", !request.publish.specs.is_empty() || request.publish_all),
+        ("port exposing", !request.expose.is_empty()),
+        ("mac-address", request.endpoint.mac.is_some()),
+        ("IP address", request.endpoint.has_address()),
+        ("links", !request.endpoint.links.is_empty()),
+        ("network aliases", !request.endpoint.aliases.is_empty()),
+        ("dns", request.naming.has_resolver()),
+        ("custom host-to-IP mapping", !request.naming.hosts.is_empty()),
+        ("other networks", !request.further.is_empty()),
+        ("what else is asked for of a network", request.endpoint != EndpointRequest::default()),
+    ];
+    match conflicts.iter().find(|(_, asked)| *asked) {
+        Some((what, _)) => {
+            Err(Error::Invalid(format!("conflicting options: {what} and the container type network mode")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Why nothing can be published on any of the networks, if so.
+fn no_way_in(joins: &[(&Network, &EndpointRequest)]) -> Option<String> {
+    let why = joins.iter().map(|(network, _)| match network.driver {
+        Driver::Macvlan => {
+            Some(format!("network {} is a macvlan network, which has none of the host's ports", network.name))
+        }
+        _ => network.internal.then(|| format!("network {} is internal", network.name)),
+    });
+    why.collect::<Option<Vec<_>>>().map(|why| why.join(", "))
 }
 
 /// The ports that `--expose` names, in order.

@@ -10,7 +10,7 @@ use crate::kernel::dataplane::{PortConfig, PortEntry};
 use crate::kernel::ports;
 use crate::model::{
     Access, Container, Error, HostPort, Id, Place, PortBinding, PortRequest, Protocol, PublishRequest, PublishedPort,
-    Result, default_route_endpoint,
+    Result, State, default_route_endpoint,
 };
 use crate::store::Change;
 
@@ -60,6 +60,7 @@ impl Agent {
                 HostPort::Fixed(port) | HostPort::Range(port, _) => port,
                 HostPort::Any => 0,
             },
+            choice: (!matches!(request.host_port, HostPort::Fixed(_))).then_some(request.host_port),
             container_port: request.container_port,
             protocol: request.protocol,
             slot: self.take_port_slot()?,
@@ -68,10 +69,13 @@ impl Agent {
         let hosts = binding.hosts(places);
         let (slot, protocol) = (binding.slot, binding.protocol);
         let taken = match request.host_port {
-            _ if hosts.is_empty() => match binding.entries(places).is_empty() {
-                true => Err(no_place(container, &binding)),
-                false => Ok(binding.host_port),
-            },
+            // One that has been there before may wait until the container is somewhere where it can be published.
+            _ if hosts.is_empty() => {
+                match binding.entries(places).is_empty() && !matches!(container.state, State::Exited { .. }) {
+                    true => Err(no_place(container, &binding)),
+                    false => Ok(binding.host_port),
+                }
+            }
             HostPort::Fixed(port) => {
                 let claimed = self.host_ports.claim(slot, protocol, port, &hosts);
                 claimed.map(|()| port).map_err(|busy| self.explain(busy))

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use ipnet::Ipv6Net;
 use tokio::sync::{mpsc, watch};
 
+use super::events::Events;
 use super::handle::{Attached, DropCount, ExitWatch, NetworkView};
 use super::ports::HostPorts;
 use super::{Options, Work};
-use crate::ipam::{Ipam, RangeSet};
+use crate::dns::NameService;
+use crate::ipam::{Ipam, Pool, RangeSet};
 use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{Launcher, Running};
 use crate::kernel::uplink::HostView;
@@ -92,6 +93,8 @@ pub(super) struct Live {
     pub(super) exit: watch::Sender<Option<i32>>,
     /// Its endpoints' host ends, by slot.
     pub(super) interfaces: HashMap<u32, HostEnd>,
+    /// It ends to be started again.
+    pub(super) restarts: bool,
 }
 
 /// The host's end of an endpoint's veth, as it was left.
@@ -105,7 +108,7 @@ pub(super) struct HostEnd {
 
 impl Live {
     pub(super) fn new() -> Self {
-        Live { process: None, exit: ExitWatch::new().0, interfaces: HashMap::new() }
+        Live { process: None, exit: ExitWatch::new().0, interfaces: HashMap::new(), restarts: false }
     }
 }
 
@@ -113,8 +116,8 @@ impl Live {
 pub(super) struct Agent {
     pub(super) paths: Arc<Paths>,
     pub(super) store: Store,
-    /// The host's own block of IPv6 addresses.
-    pub(super) ula: Ipv6Net,
+    /// Where subnets come from when none is asked for.
+    pub(super) pools: Vec<Pool>,
     pub(super) networks: BTreeMap<Id, Network>,
     pub(super) containers: BTreeMap<Id, Container>,
     /// Taken addresses and slots; derived from the two above.
@@ -125,6 +128,8 @@ pub(super) struct Agent {
     /// The host ports of running containers.
     pub(super) host_ports: HostPorts,
     pub(super) own_interfaces: OwnInterfaces,
+    /// The names of running containers, and who answers them.
+    pub(super) names: NameService,
     /// The kernel's side.
     pub(super) netlink: Netlink,
     pub(super) dataplane: Dataplane,
@@ -132,6 +137,8 @@ pub(super) struct Agent {
     pub(super) bridges: HashMap<Id, Bridge>,
     pub(super) live: HashMap<Id, Live>,
     pub(super) launcher: Launcher,
+    /// Who is told of what happens.
+    pub(super) events: Events,
     /// For the tasks that watch containers.
     pub(super) queue: mpsc::Sender<Work>,
     pub(super) options: Options,
@@ -166,7 +173,7 @@ impl Agent {
         };
         let mut attached: Vec<_> = self.members(&network.id).map(attached).collect();
         attached.sort_by(|a, b| a.name.cmp(&b.name));
-        NetworkView { network: network.clone(), attached }
+        NetworkView { network: network.clone(), attached, usage: self.ipam.usage(&network.id) }
     }
 
     pub(super) fn network_views(&self) -> Vec<NetworkView> {

@@ -1,5 +1,6 @@
 //! Requests into the model's types: here text becomes meaning, or a sentence about what is wrong with it.
 
+use super::types::container::Naming;
 use super::types::endpoint::EndpointSettings;
 use super::types::network::{CreateRequest, Ipam, IpamConfig};
 use super::types::spandrel;
@@ -55,19 +56,17 @@ fn subnets(ipam: Ipam) -> Result<Vec<model::IpamConfig>> {
 
 /// What an endpoint wishes. A wish that we would not fulfil is refused, not forgotten.
 pub(super) fn endpoint(settings: EndpointSettings) -> Result<EndpointRequest> {
-    let is_set = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     let ipam = settings.ipam_config.unwrap_or_default();
     let unsupported = [
-        ("links", is_set(&settings.links)),
-        ("aliases", is_set(&settings.aliases)),
         ("link-local addresses", !ipam.link_local_ips.is_empty()),
         ("driver options of endpoints", settings.driver_opts.is_some_and(|options| !options.is_empty())),
-        ("gateway priorities", settings.gw_priority != 0),
     ];
     if let Some((what, _)) = unsupported.iter().find(|(_, asked)| *asked) {
         return Err(Error::Invalid(format!("{what} are not supported")));
     }
-    EndpointRequest::parse(&ipam.ipv4_address, &ipam.ipv6_address, &settings.mac_address)
+    let wishes = EndpointRequest::parse(&ipam.ipv4_address, &ipam.ipv6_address, &settings.mac_address)?
+        .with_names(&settings.aliases.unwrap_or_default(), &settings.links.unwrap_or_default())?;
+    Ok(EndpointRequest { gw_priority: settings.gw_priority, ..wishes })
 }
 
 impl TryFrom<spandrel::RunRequest> for model::RunRequest {
@@ -79,15 +78,26 @@ impl TryFrom<spandrel::RunRequest> for model::RunRequest {
             hostname: given(request.config.hostname),
             command: request.config.cmd,
             env: request.config.env,
+            labels: request.config.labels,
             working_dir: request.config.working_dir,
             auto_remove: request.auto_remove,
             network: given(request.network),
             endpoint: endpoint(request.endpoint)?,
+            further: request
+                .further
+                .into_iter()
+                .map(|join| Ok((join.network, endpoint(join.endpoint)?)))
+                .collect::<Result<_>>()?,
             publish: request.publish.into(),
             publish_all: request.publish_all,
             expose: request.expose,
+            naming: naming(&request.naming)?,
         })
     }
+}
+
+fn naming(naming: &Naming) -> Result<model::Naming> {
+    model::Naming::parse(&naming.dns, &naming.dns_search, &naming.dns_options, &naming.extra_hosts)
 }
 
 impl From<spandrel::PublishRequest> for model::PublishRequest {
@@ -169,8 +179,19 @@ mod tests {
             let error = NetworkCreate::try_from(parsed).unwrap_err().to_string();
             assert!(error.contains(why), "{request}: {error}");
         }
-        let settings = EndpointSettings { aliases: Some(vec!["db".into()]), ..Default::default() };
-        assert!(endpoint(settings).unwrap_err().to_string().contains("aliases"));
+        let driver_opts = Some([("a".to_string(), "b".to_string())].into());
+        let settings = EndpointSettings { driver_opts, ..Default::default() };
+        assert!(endpoint(settings).unwrap_err().to_string().contains("driver options"));
+    }
+
+    #[test]
+    fn names_of_an_endpoint() {
+        let (aliases, links) = (Some(vec!["db".into()]), Some(vec!["web:www".into()]));
+        let request = endpoint(EndpointSettings { aliases, links, ..Default::default() }).unwrap();
+        assert_eq!(request.aliases, ["db"]);
+        assert_eq!((request.links[0].target.as_str(), request.links[0].alias.as_str()), ("web", "www"));
+        let settings = EndpointSettings { aliases: Some(vec!["a b".into()]), ..Default::default() };
+        assert!(endpoint(settings).unwrap_err().to_string().contains("invalid alias"));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::error::Refusal;
+use super::error::{Refusal, Refusals};
 use super::types::spandrel::Drop;
 use crate::agent::Handle;
 
-/// `GET /spandrel/drops`
+/// Count dropped packets, by place and reason
+#[utoipa::path(get, path = "/spandrel/drops", tag = "Beyond Docker", responses((status = 200, description = "The counts.", body = Vec<Drop>), Refusals))]
 pub(super) async fn list(State(agent): State<Handle>) -> Result<Json<Vec<Drop>>, Refusal> {
     let drops = agent.drops().await?.into_iter().map(|count| Drop {
         reason: count.reason.into(),

@@ -1,8 +1,12 @@
 //! Errors on the wire: Docker's status codes and a body with one sentence.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use utoipa::IntoResponses;
+use utoipa::openapi::{Content, Ref, RefOr, Response as Documented, ResponseBuilder};
 
 use super::types::ErrorBody;
 use crate::model::{Error, ErrorKind};
@@ -42,5 +46,23 @@ impl From<Error> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.status, Json(ErrorBody { message: self.message })).into_response()
+    }
+}
+
+/// What every call may answer instead of what it is for, as the API's document has it.
+pub(super) struct Refusals;
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        let refusals = [
+            ("400", "The request makes no sense."),
+            ("403", "It must not be."),
+            ("404", "What it is about does not exist."),
+            ("409", "Something else stands in its way."),
+            ("500", "The agent could not do it."),
+        ];
+        let content = || Content::new(Some(Ref::from_schema_name("ErrorBody")));
+        let response = |text| ResponseBuilder::new().description(text).content("application/json", content()).build();
+        refusals.map(|(status, text)| (status.into(), response(text).into())).into()
     }
 }

@@ -1,15 +1,19 @@
 //! The `filters` of list calls: a JSON map from a filter's name to the values that match.
 //!
 //! Docker's clients write `{"name":{"web":true}}` or `{"name":["web"]}`. Values of one filter are
-//! alternatives, different filters must all match. A filter that we do not know is refused: a list that
+//! alternatives, different filters must all match. A filter or value that we do not know is refused: a list that
 //! silently holds more than was asked for gets the wrong things removed.
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use regex::Regex;
 use serde::Deserialize;
 
+use super::query::{moment, truth};
 use super::types::container::ContainerSummary;
 use super::types::network::Network;
+use crate::agent::{Event, Subject};
 use crate::model::{Error, Network as Model, Result};
 
 /// Filters by name, each with the values that match.
@@ -23,57 +27,112 @@ enum Values {
     Set(BTreeMap<String, bool>),
 }
 
+/// A filter: its name, and the only values that it takes if not all make sense.
+type Known = (&'static str, &'static [&'static str]);
+
+const YES_OR_NO: &[&str] = &["0", "1", "false", "true"];
+
 impl Filters {
-    /// Reads the query's value; an empty one filters nothing. Only the names in `known` are taken.
-    pub(super) fn parse(text: &str, known: &[&str]) -> Result<Self> {
+    /// Reads the query's value; an empty one filters nothing. Only filters in `known` are taken.
+    pub(super) fn parse(text: &str, known: &[Known]) -> Result<Self> {
         if text.is_empty() {
             return Ok(Self::default());
         }
         let invalid = |_| Error::Invalid(format!("invalid filters {text:?}: a JSON map of lists is expected"));
         let filters: BTreeMap<String, Values> = serde_json::from_str(text).map_err(invalid)?;
-        if let Some(unknown) = filters.keys().find(|name| !known.contains(&name.as_str())) {
-            let known = known.join(", ");
-            return Err(Error::Invalid(format!("invalid filter {unknown:?}: known are {known}")));
-        }
         let list = |values| match values {
             Values::List(list) => list,
             Values::Set(set) => set.into_iter().filter_map(|(value, on)| on.then_some(value)).collect(),
         };
-        Ok(Filters(filters.into_iter().map(|(name, values)| (name, list(values))).collect()))
+        let filters: BTreeMap<_, _> = filters.into_iter().map(|(name, values)| (name, list(values))).collect();
+        for (name, values) in &filters {
+            let Some((_, allowed)) = known.iter().find(|(known, _)| known == name) else {
+                let known: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+                return Err(Error::Invalid(format!("invalid filter {name:?}: known are {}", known.join(", "))));
+            };
+            let foreign = values.iter().find(|value| !allowed.is_empty() && !allowed.contains(&value.as_str()));
+            if let Some(value) = foreign {
+                return Err(Error::Invalid(format!(
+                    "invalid filter '{name}={value}': one of {} is expected",
+                    allowed.join(", ")
+                )));
+            }
+        }
+        Ok(Filters(filters))
+    }
+
+    fn values(&self, name: &str) -> &[String] {
+        self.0.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Whether a filter is absent or one of its values matches.
     fn any(&self, name: &str, matches: impl Fn(&str) -> bool) -> bool {
-        self.0.get(name).is_none_or(|values| values.iter().any(|value| matches(value)))
+        let values = self.values(name);
+        values.is_empty() || values.iter().any(|value| matches(value))
     }
 
-    /// Whether all labels that are asked for, `key` or `key=value`, are there.
+    /// Whether a filter is absent, or the text is one of its values or holds a match of one as a regular expression, which is
+    /// what Docker makes of them.
+    fn found_in(&self, name: &str, text: &str) -> bool {
+        self.any(name, |value| value == text || Regex::new(value).is_ok_and(|pattern| pattern.is_match(text)))
+    }
+
+    /// Whether all labels that are asked for, `key` or `key=value`, are there, and none that must not be.
     fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        let wanted = self.0.get("label").map(Vec::as_slice).unwrap_or_default();
-        wanted.iter().all(|label| match label.split_once('=') {
+        let there = |label: &String| match label.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
             None => labels.contains_key(label),
-        })
+        };
+        self.values("label").iter().all(there) && !self.values("label!").iter().any(there)
     }
 
     /// The filters that networks have.
-    pub(super) const NETWORK: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
+    pub(super) const NETWORK: [Known; 7] = [
+        ("dangling", YES_OR_NO),
+        ("driver", &[]),
+        ("id", &[]),
+        ("label", &[]),
+        ("name", &[]),
+        ("scope", &["local", "global", "swarm"]),
+        ("type", &["builtin", "custom"]),
+    ];
 
     /// Whether a network (as `inspect` shows it) passes.
     pub(super) fn pass_network(&self, network: &Network) -> bool {
         let used = network.containers.as_ref().is_some_and(|endpoints| !endpoints.is_empty());
         let builtin = Model::PREDEFINED.contains(&network.name.as_str());
         self.any("driver", |driver| network.driver == driver)
-            && self.any("id", |id| network.id.contains(id))
-            && self.any("name", |name| network.name.contains(name))
+            && self.found_in("id", &network.id)
+            && self.found_in("name", &network.name)
             && self.any("scope", |scope| network.scope == scope)
             && self.any("type", |kind| kind == if builtin { "builtin" } else { "custom" })
-            && self.any("dangling", |dangling| super::query::truth(dangling) != (used || builtin))
+            && self.any("dangling", |dangling| truth(dangling) != (used || builtin))
             && self.labels(&network.labels)
     }
 
+    /// The filters that say which unused networks are removed.
+    pub(super) const PRUNE: [Known; 3] = [("label", &[]), ("label!", &[]), ("until", &[])];
+
+    /// Which unused networks are to be removed, by time of creation and labels.
+    pub(super) fn prune(self) -> Result<impl Fn(Timestamp, &BTreeMap<String, String>) -> bool + Send> {
+        let before = match self.values("until") {
+            [] => None,
+            [until] => moment(until)?,
+            _ => return Err(Error::Invalid("more than one until filter specified: give one".into())),
+        };
+        Ok(move |created: Timestamp, labels: &BTreeMap<_, _>| {
+            before.is_none_or(|before| created < before) && self.labels(labels)
+        })
+    }
+
     /// The filters that containers have.
-    pub(super) const CONTAINER: [&str; 5] = ["id", "label", "name", "network", "status"];
+    pub(super) const CONTAINER: [Known; 5] = [
+        ("id", &[]),
+        ("label", &[]),
+        ("name", &[]),
+        ("network", &[]),
+        ("status", &["created", "restarting", "running", "removing", "paused", "exited", "dead"]),
+    ];
 
     /// Whether the list is to hold containers of every state, as a filter by state means.
     pub(super) fn every_state(&self) -> bool {
@@ -84,13 +143,57 @@ impl Filters {
     pub(super) fn pass_container(&self, container: &ContainerSummary) -> bool {
         let name = container.names.first().map(String::as_str).unwrap_or_default();
         let networks = &container.network_settings.networks;
-        self.any("id", |id| container.id.starts_with(id))
-            && self.any("name", |part| name.contains(part))
+        self.found_in("id", &container.id)
+            && (self.found_in("name", name) || self.found_in("name", name.trim_start_matches('/')))
             && self.any("status", |state| container.state == state)
             && self.any("network", |wanted| {
-                networks.iter().any(|(name, endpoint)| name == wanted || endpoint.network_id == wanted)
+                networks.iter().any(|(name, endpoint)| {
+                    name == wanted || (!wanted.is_empty() && endpoint.network_id.starts_with(wanted))
+                })
             })
             && self.labels(&container.labels)
+    }
+
+    /// The filters that events have.
+    pub(super) const EVENT: [Known; 6] = [
+        ("container", &[]),
+        ("event", &[]),
+        ("label", &[]),
+        ("network", &[]),
+        ("scope", &["local", "swarm"]),
+        (
+            "type",
+            &[
+                "builder",
+                "config",
+                "container",
+                "daemon",
+                "image",
+                "network",
+                "node",
+                "plugin",
+                "secret",
+                "service",
+                "volume",
+            ],
+        ),
+    ];
+
+    /// Whether an event passes.
+    pub(super) fn pass_event(&self, event: &Event) -> bool {
+        let id = event.id.map(|id| id.to_string()).unwrap_or_default();
+        let name = event.attributes.get("name").map(String::as_str).unwrap_or_default();
+        let of = |subject: Subject| {
+            self.any(subject.as_str(), |wanted| {
+                event.subject == subject && (id.starts_with(wanted) || name.starts_with(wanted))
+            })
+        };
+        of(Subject::Container)
+            && of(Subject::Network)
+            && self.any("type", |kind| event.subject.as_str() == kind)
+            && self.any("event", |action| event.action == action)
+            && self.any("scope", |scope| scope == "local")
+            && self.labels(&event.attributes)
     }
 }
 
@@ -116,6 +219,7 @@ mod tests {
             config_from: ConfigReference::default(),
             config_only: false,
             containers: None,
+            status: None,
             options: BTreeMap::new(),
             labels: BTreeMap::from([("tier".into(), "front".into())]),
         }
@@ -136,12 +240,15 @@ mod tests {
             r#"{"label":["tier"],"driver":["bridge"]}"#,
             r#"{"label":["tier=front"]}"#,
             r#"{"type":["custom"],"dangling":["true"]}"#,
+            r#"{"name":["^fr.nt-net$"],"id":["^3f"]}"#,
+            r#"{"name":{"front":false}}"#,
         ] {
             assert!(filters(pass).pass_network(&front), "{pass}");
         }
         for fail in [
             r#"{"name":["back"]}"#,
-            r#"{"name":{"front":false}}"#,
+            r#"{"name":["^ront"]}"#,
+            r#"{"name":["("]}"#,
             r#"{"label":["tier","zone"]}"#,
             r#"{"label":["tier=back"]}"#,
             r#"{"type":["builtin"]}"#,
@@ -167,8 +274,59 @@ mod tests {
 
     #[test]
     fn what_we_do_not_know_is_refused() {
-        for text in ["[]", "nonsense", r#"{"name":1}"#, r#"{"colour":["red"]}"#] {
+        for text in [
+            "[]",
+            "nonsense",
+            r#"{"name":1}"#,
+            r#"{"colour":["red"]}"#,
+            r#"{"dangling":["maybe"]}"#,
+            r#"{"type":["odd"]}"#,
+        ] {
             assert!(Filters::parse(text, &Filters::NETWORK).is_err(), "{text}");
+        }
+        let state = Filters::parse(r#"{"status":["up"]}"#, &Filters::CONTAINER).unwrap_err().to_string();
+        assert!(state.starts_with("invalid filter 'status=up': one of created"), "{state}");
+    }
+
+    #[test]
+    fn unused_networks_by_filter() {
+        let (created, labels) = ("2026-01-01T00:00:00Z".parse().unwrap(), network("old").labels);
+        let wanted =
+            |text: &str| Filters::parse(text, &Filters::PRUNE).unwrap().prune().map(|wanted| wanted(created, &labels));
+        for (text, passes) in [
+            ("", true),
+            (r#"{"until":["2026-01-01T00:00:01Z"]}"#, true),
+            (r#"{"until":["1h"]}"#, true),
+            (r#"{"until":["2025-12-31T00:00:00Z"]}"#, false),
+            (r#"{"label":["tier"]}"#, true),
+            (r#"{"label!":["tier=front"]}"#, false),
+            (r#"{"label!":["zone"]}"#, true),
+        ] {
+            assert_eq!(wanted(text).unwrap(), passes, "{text}");
+        }
+        assert!(wanted(r#"{"until":["soon"]}"#).is_err());
+        assert!(wanted(r#"{"until":["1h","2h"]}"#).is_err());
+    }
+
+    #[test]
+    fn events_by_filter() {
+        let event = Event {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            subject: Subject::Network,
+            action: "connect",
+            id: "3f".repeat(32).parse().ok(),
+            attributes: BTreeMap::from([("name".into(), "front".into()), ("container".into(), "c".into())]),
+        };
+        let pass = |text: &str| Filters::parse(text, &Filters::EVENT).unwrap().pass_event(&event);
+        for text in
+            [r#"{"type":["network"]}"#, r#"{"network":["3f3f"]}"#, r#"{"network":["front"],"event":["connect"]}"#]
+        {
+            assert!(pass(text), "{text}");
+        }
+        for text in
+            [r#"{"type":["container"]}"#, r#"{"container":["front"]}"#, r#"{"event":["create"]}"#, r#"{"label":["a"]}"#]
+        {
+            assert!(!pass(text), "{text}");
         }
     }
 }

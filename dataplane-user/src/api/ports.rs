@@ -3,13 +3,18 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::error::Refusal;
-use super::query::Query;
+use super::error::{Refusal, Refusals};
+use super::extract::Query;
+use super::query::OfContainer;
 use super::types::spandrel::PortStats;
 use crate::agent::{self, Handle};
 
-/// `GET /spandrel/ports`, of one container with `?container=`
-pub(super) async fn stats(State(agent): State<Handle>, query: Query) -> Result<Json<Vec<PortStats>>, Refusal> {
+/// Count what went through published ports
+#[utoipa::path(get, path = "/spandrel/ports", tag = "Beyond Docker", params(OfContainer), responses((status = 200, description = "The ports.", body = Vec<PortStats>), Refusals))]
+pub(super) async fn stats(
+    State(agent): State<Handle>,
+    Query(query): Query<OfContainer>,
+) -> Result<Json<Vec<PortStats>>, Refusal> {
     let reference = Some(query.container).filter(|reference| !reference.is_empty());
     Ok(Json(agent.port_stats(reference).await?.iter().map(shown).collect()))
 }

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 
 use super::human;
 use super::types::container::{
-    ContainerConfig, ContainerInspect, ContainerSummary, HostConfig, HostConfigSummary, NetworkSettings,
+    ContainerConfig, ContainerInspect, ContainerSummary, HostConfig, HostConfigSummary, Naming, NetworkSettings,
     NetworkSettingsSummary, Nothing, PortBinding, PortMap, PortSummary, State,
 };
 use super::types::endpoint::{EndpointIpamConfig, EndpointResource, EndpointSettings};
-use super::types::network::{ConfigReference, Ipam, IpamConfig, Network};
+use super::types::network::{ConfigReference, Ipam, IpamConfig, IpamStatus, Network, Status, SubnetStatus};
 use crate::agent::{Attached, NetworkView};
+use crate::ipam::Usage;
 use crate::model;
 
 /// What an absent value looks like: nothing.
@@ -38,9 +39,19 @@ pub(super) fn network(view: &NetworkView) -> Network {
         config_from: ConfigReference::default(),
         config_only: false,
         containers: Some(view.attached.iter().map(|a| (a.container.to_string(), resource(a))).collect()),
+        status: (!view.usage.is_empty()).then(|| Status { ipam: ipam_status(&view.usage) }),
         options: network.options.clone(),
         labels: network.labels.clone(),
     }
+}
+
+fn ipam_status(usage: &[Usage]) -> IpamStatus {
+    let number = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+    let subnet = |usage: &Usage| {
+        let (ips_in_use, dynamic_ips_available) = (number(usage.in_use), number(usage.available));
+        (usage.subnet.to_string(), SubnetStatus { ips_in_use, dynamic_ips_available })
+    };
+    IpamStatus { subnets: usage.iter().map(subnet).collect() }
 }
 
 fn subnet(subnet: &model::Subnet) -> IpamConfig {
@@ -63,15 +74,31 @@ fn resource(attached: &Attached) -> EndpointResource {
     }
 }
 
-/// A container's place on a network.
-fn settings(endpoint: &model::Endpoint) -> EndpointSettings {
-    let requested = &endpoint.requested;
+fn is_predefined(network: &str) -> bool {
+    model::Network::PREDEFINED.contains(&network)
+}
+
+/// What a container was to have on a network.
+fn wishes(requested: &model::EndpointRequest) -> EndpointSettings {
+    let given = |names: Vec<String>| Some(names).filter(|names| !names.is_empty());
     EndpointSettings {
         ipam_config: requested.has_address().then(|| EndpointIpamConfig {
             ipv4_address: text(requested.ipv4),
             ipv6_address: text(requested.ipv6),
             link_local_ips: Vec::new(),
         }),
+        links: given(requested.links.iter().map(ToString::to_string).collect()),
+        aliases: given(requested.aliases.clone()),
+        gw_priority: requested.gw_priority,
+        ..Default::default()
+    }
+}
+
+/// A container's place on a network.
+fn settings(container: &model::Container, endpoint: &model::Endpoint) -> EndpointSettings {
+    EndpointSettings {
+        // The predefined network has no name service.
+        dns_names: Some(container.names_on(endpoint)).filter(|_| !is_predefined(&endpoint.network_name)),
         mac_address: endpoint.mac.to_string(),
         network_id: endpoint.network.to_string(),
         endpoint_id: endpoint.id.to_string(),
@@ -81,17 +108,26 @@ fn settings(endpoint: &model::Endpoint) -> EndpointSettings {
         ipv6_gateway: text(endpoint.gateway_v6),
         global_ipv6_address: text(endpoint.ipv6.map(|net| net.addr())),
         global_ipv6_prefix_len: endpoint.ipv6.map(|net| net.prefix_len()).unwrap_or_default(),
-        ..Default::default()
+        ..wishes(&endpoint.requested)
     }
 }
 
-/// A container's endpoints by network name. One that is on no network now, because it has ended or is
-/// on `host` or `none`, still shows the network that it was started on, as Docker's does.
+/// A container's endpoints by network name, or, once it has ended, the networks that it joins at its next start. One on
+/// `host` or `none` shows these, and one that shares another's network none, as Docker's does.
 fn networks(container: &model::Container) -> BTreeMap<String, EndpointSettings> {
-    if container.endpoints.is_empty() {
+    if container.shares().is_some() {
+        return BTreeMap::new();
+    }
+    if container.endpoints.is_empty() && container.attachments.is_empty() {
         return BTreeMap::from([(container.network_mode.clone(), EndpointSettings::default())]);
     }
-    container.endpoints.iter().map(|endpoint| (endpoint.network_name.clone(), settings(endpoint))).collect()
+    let waiting = container.attachments.iter().map(|attachment| {
+        let settings = EndpointSettings { network_id: attachment.network.to_string(), ..wishes(&attachment.requested) };
+        (attachment.network_name.clone(), settings)
+    });
+    let running = container.endpoints.iter();
+    let running = running.map(|endpoint| (endpoint.network_name.clone(), settings(container, endpoint)));
+    running.chain(waiting).collect()
 }
 
 /// A line of `ps`.
@@ -106,6 +142,7 @@ pub(super) fn summary(container: &model::Container, now: Timestamp) -> Container
         status: human::status(&container.state, now),
         host_config: HostConfigSummary { network_mode: container.network_mode.clone() },
         network_settings: NetworkSettingsSummary { networks: networks(container) },
+        labels: container.labels.clone(),
         ..Default::default()
     }
 }
@@ -170,6 +207,7 @@ pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &
             network_mode: container.network_mode.clone(),
             port_bindings: asked_for(&container.ports),
             auto_remove: container.auto_remove,
+            naming: naming(&container.naming),
         },
         config: ContainerConfig {
             hostname: container.hostname.clone(),
@@ -177,6 +215,7 @@ pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &
             env: container.env.clone(),
             cmd: container.command.clone(),
             working_dir: container.working_dir.clone(),
+            labels: container.labels.clone(),
             ..Default::default()
         },
         network_settings: NetworkSettings {
@@ -186,6 +225,15 @@ pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &
             networks: networks(container),
         },
         ..Default::default()
+    }
+}
+
+fn naming(naming: &model::Naming) -> Naming {
+    Naming {
+        dns: naming.servers.iter().map(ToString::to_string).collect(),
+        dns_options: naming.options.clone(),
+        dns_search: naming.search.clone(),
+        extra_hosts: naming.hosts.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -259,6 +307,7 @@ mod tests {
             network: id("a"),
             network_name: "front".into(),
             slot: 1,
+            driver: Driver::Bridge,
             internal: false,
             mac: "02:00:00:00:00:02".parse().unwrap(),
             ipv4: Some("10.0.0.2/24".parse().unwrap()),
@@ -287,15 +336,19 @@ mod tests {
             state: model::State::Running { pid: 42, started: at(101) },
             network_mode: "front".into(),
             endpoints: vec![endpoint()],
+            attachments: vec![],
             exposed: vec!["80".parse().unwrap(), "9/udp".parse().unwrap()],
             ports: vec![model::PortBinding {
                 host_ip: None,
                 host_port: 8080,
+                choice: None,
                 container_port: 80,
                 protocol: Protocol::Tcp,
                 slot: 1,
                 access: Default::default(),
             }],
+            naming: Default::default(),
+            labels: BTreeMap::from([("tier".into(), "front".into())]),
         }
     }
 
@@ -329,7 +382,10 @@ mod tests {
         assert_eq!((&front["Gateway"], &front["IPv6Gateway"]), (&json!("10.0.0.1"), &json!("fd00::1")));
         assert_eq!(front["MacAddress"], "02:00:00:00:00:02");
 
+        assert_eq!(shown["Config"]["Labels"], json!({"tier": "front"}));
+
         let line = summary(&web(), at(106));
+        assert_eq!(line.labels["tier"], "front");
         assert_eq!((line.command.as_str(), line.status.as_str()), ("sh -c exit 9", "Up 5 seconds"));
         let exposed = PortSummary { private_port: 9, protocol: "udp".into(), ..Default::default() };
         assert_eq!((line.ports.len(), line.ports.last()), (3, Some(&exposed)));
@@ -353,7 +409,7 @@ mod tests {
     fn a_container_that_has_ended() {
         let mut container = web();
         container.state = model::State::Exited { code: 9, started: at(101), finished: at(102) };
-        container.endpoints.clear();
+        container.attachments.extend(container.endpoints.drain(..).map(Into::into));
         let shown = written(&container);
         assert_eq!((&shown["State"]["ExitCode"], &shown["State"]["Pid"]), (&json!(9), &json!(0)));
         assert_eq!(shown["State"]["FinishedAt"], "1970-01-01T00:01:42Z");
@@ -361,7 +417,8 @@ mod tests {
             (&shown["NetworkSettings"]["Ports"], &shown["NetworkSettings"]["SandboxKey"]),
             (&json!({}), &json!(""))
         );
-        assert_eq!(shown["NetworkSettings"]["Networks"]["front"]["IPAddress"], "");
+        let front = &shown["NetworkSettings"]["Networks"]["front"];
+        assert_eq!((&front["IPAddress"], &front["IPAMConfig"]["IPv4Address"]), (&json!(""), &json!("10.0.0.2")));
         assert_eq!(shown["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
     }
 
@@ -384,12 +441,14 @@ mod tests {
                     aux: BTreeMap::from([("router".into(), "10.0.0.5".parse().unwrap())]),
                 }],
                 options: BTreeMap::from([("a".into(), "b".into())]),
+                macvlan: None,
                 bridge_options: Default::default(),
                 labels: BTreeMap::new(),
                 bridge: "br-aaaaaaaaaaaa".into(),
                 slot: 1,
             },
             attached: vec![Attached { container: id("c"), name: "web".into(), endpoint: endpoint() }],
+            usage: vec![Usage { subnet: "10.0.0.0/24".parse().unwrap(), in_use: 4, available: u128::MAX }],
         };
         let shown = serde_json::to_value(network(&view)).unwrap();
         assert_eq!(
@@ -402,6 +461,10 @@ mod tests {
         assert_eq!(
             (&shown["Driver"], &shown["Scope"], &shown["Internal"]),
             (&json!("bridge"), &json!("local"), &json!(true))
+        );
+        assert_eq!(
+            shown["Status"],
+            json!({"IPAM": {"Subnets": {"10.0.0.0/24": {"IPsInUse": 4, "DynamicIPsAvailable": u64::MAX}}}})
         );
         assert_eq!(
             shown["Containers"][id("c").to_string()],

@@ -3,15 +3,17 @@
 use std::io;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get};
 use tokio::net::UnixListener;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::error::Refusal;
+use super::extract::Reference;
 use super::peer::Peer;
-use super::{containers, drops, networks, ports, system, version};
+use super::{containers, drops, events, networks, openapi, ports, system, version};
 use crate::agent::Handle;
 
 /// Answers requests on `listener` until the future is dropped; connections that are open then go on
@@ -27,12 +29,19 @@ fn versioned(routes: Router) -> Router {
     Router::new().fallback_service(routes).layer(from_fn(version::negotiate))
 }
 
+/// All routes. What the document does not have is Docker's too: a network or container may be called like a call.
 fn routes() -> Router<Handle> {
-    Router::new()
-        .merge(system())
-        .merge(networks())
-        .merge(containers())
-        .merge(spandrel())
+    let (router, _) = documented().split_for_parts();
+    let network = |name: &'static str| {
+        get(move |agent| networks::inspect(agent, Reference(name.into())))
+            .delete(move |agent| networks::remove(agent, Reference(name.into())))
+    };
+    let container =
+        |name: &'static str| delete(move |agent, query| containers::remove(agent, Reference(name.into()), query));
+    router
+        .route("/networks/create", network("create"))
+        .route("/networks/prune", network("prune"))
+        .route("/containers/json", container("json"))
         .fallback(async |method: Method, uri: Uri| {
             Refusal::new(StatusCode::NOT_FOUND, format!("there is no call {method} {}", uri.path()))
         })
@@ -41,55 +50,43 @@ fn routes() -> Router<Handle> {
         })
 }
 
-fn system() -> Router<Handle> {
-    Router::new()
-        .route("/_ping", get(system::ping))
-        .route("/version", get(system::version))
-        .route("/info", get(system::info))
-}
-
-fn networks() -> Router<Handle> {
-    Router::new()
-        .route("/networks", get(networks::list))
-        // A network may be called `create`, too.
-        .route(
-            "/networks/create",
-            post(networks::create)
-                .get(|agent| networks::inspect(agent, Path("create".into())))
-                .delete(|agent| networks::remove(agent, Path("create".into()))),
-        )
-        .route("/networks/{reference}", get(networks::inspect).delete(networks::remove))
-        .route("/networks/{reference}/connect", post(networks::connect))
-        .route("/networks/{reference}/disconnect", post(networks::disconnect))
-}
-
-fn containers() -> Router<Handle> {
-    Router::new()
-        // A container may be called `json`, too.
-        .route(
-            "/containers/json",
-            get(containers::list).delete(|agent, query| containers::remove(agent, Path("json".into()), query)),
-        )
-        .route("/containers/{reference}", delete(containers::remove))
-        .route("/containers/{reference}/json", get(containers::inspect))
-        .route("/containers/{reference}/stop", post(containers::stop))
-        .route("/containers/{reference}/kill", post(containers::kill))
-        .route("/containers/{reference}/wait", post(containers::wait))
-}
-
-fn spandrel() -> Router<Handle> {
-    Router::new()
-        .route("/spandrel/containers/run", post(containers::run))
-        .route("/spandrel/containers/{reference}/exec", post(containers::exec))
-        .route("/spandrel/containers/{reference}/publish", post(containers::publish))
-        .route("/spandrel/containers/{reference}/unpublish", post(containers::unpublish))
-        .route("/spandrel/exec/{id}/kill", post(containers::kill_exec))
-        .route("/spandrel/ports", get(ports::stats))
-        .route("/spandrel/drops", get(drops::list))
+/// The routes with what the document says of them: both come from one place, the handler's own.
+pub(super) fn documented() -> OpenApiRouter<Handle> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(networks::list))
+        .routes(routes!(networks::create))
+        .routes(routes!(networks::prune))
+        .routes(routes!(networks::inspect, networks::remove))
+        .routes(routes!(networks::connect))
+        .routes(routes!(networks::disconnect))
+        .routes(routes!(containers::list))
+        .routes(routes!(containers::inspect))
+        .routes(routes!(containers::start))
+        .routes(routes!(containers::stop))
+        .routes(routes!(containers::restart))
+        .routes(routes!(containers::kill))
+        .routes(routes!(containers::wait))
+        .routes(routes!(containers::rename))
+        .routes(routes!(containers::logs))
+        .routes(routes!(containers::remove))
+        .routes(routes!(system::ping))
+        .routes(routes!(system::version))
+        .routes(routes!(system::info))
+        .routes(routes!(events::stream))
+        .routes(routes!(openapi::document))
+        .routes(routes!(containers::run))
+        .routes(routes!(containers::start_attached))
+        .routes(routes!(containers::exec))
+        .routes(routes!(containers::publish))
+        .routes(routes!(containers::unpublish))
+        .routes(routes!(containers::kill_exec))
+        .routes(routes!(ports::stats))
+        .routes(routes!(drops::list))
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::Path;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 

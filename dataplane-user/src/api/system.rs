@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use nix::sys::sysinfo::sysinfo;
 use nix::sys::utsname::{UtsName, uname};
 
-use super::error::Refusal;
-use super::types::system::{Component, Info, Platform, Plugins, Version};
+use super::error::{Refusal, Refusals};
+use super::types::system::{Component, Info, Platform, Plugins, Swarm, Version};
 use super::version::{NEWEST, OLDEST};
 use crate::agent::Handle;
 use crate::kernel::sysctl;
@@ -20,27 +20,44 @@ use crate::model::{Driver, Error};
 const NAME: &str = "Spandrel";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// `GET /_ping` and `HEAD /_ping`
+/// Ask whether the agent is there
+#[utoipa::path(get, path = "/_ping", tag = "Agent", responses((status = 200, description = "It is.", body = String, content_type = "text/plain")))]
 pub(super) async fn ping() -> impl IntoResponse {
     ([(CACHE_CONTROL, "no-cache, no-store, must-revalidate"), (PRAGMA, "no-cache")], "OK")
 }
 
-/// `GET /version`
+/// Show the versions of the agent, its API and its kernel
+#[utoipa::path(get, path = "/version", tag = "Agent", responses((status = 200, description = "The versions.", body = Version), Refusals))]
 pub(super) async fn version() -> Result<Json<Version>, Refusal> {
-    let host = host()?;
+    let kernel = host()?.release().to_string_lossy().into_owned();
+    let arch = dockers_name(std::env::consts::ARCH);
     Ok(Json(Version {
         platform: Platform { name: NAME.into() },
-        components: vec![Component { name: NAME.into(), version: VERSION.into() }],
+        components: vec![Component {
+            name: "Engine".into(),
+            version: VERSION.into(),
+            details: [
+                ("ApiVersion", NEWEST.to_string()),
+                ("MinAPIVersion", OLDEST.to_string()),
+                ("Os", "linux".into()),
+                ("Arch", arch.into()),
+                ("KernelVersion", kernel.clone()),
+                ("Experimental", "false".into()),
+            ]
+            .map(|(name, value)| (name.to_string(), value))
+            .into(),
+        }],
         version: VERSION.into(),
         api_version: NEWEST.to_string(),
         min_api_version: OLDEST.to_string(),
         os: "linux".into(),
-        arch: dockers_name(std::env::consts::ARCH).into(),
-        kernel_version: host.release().to_string_lossy().into(),
+        arch: arch.into(),
+        kernel_version: kernel,
     }))
 }
 
-/// `GET /info`
+/// Show the agent and its host
+#[utoipa::path(get, path = "/info", tag = "Agent", responses((status = 200, description = "What there is to know.", body = Info), Refusals))]
 pub(super) async fn info(State(agent): State<Handle>) -> Result<Json<Info>, Refusal> {
     let host = host()?;
     let containers = agent.containers(true).await?;
@@ -50,7 +67,9 @@ pub(super) async fn info(State(agent): State<Handle>) -> Result<Json<Info>, Refu
         containers_running: running,
         containers_stopped: containers.len() - running,
         plugins: Plugins {
-            network: [Driver::Bridge, Driver::Host, Driver::Null].map(|driver| driver.as_str().into()).into(),
+            network: [Driver::Bridge, Driver::Host, Driver::Macvlan, Driver::Null]
+                .map(|driver| driver.as_str().into())
+                .into(),
         },
         ipv4_forwarding: sysctl::get(&["net", "ipv4", "ip_forward"]).is_ok_and(|value| value == "1"),
         system_time: Timestamp::now().to_string(),
@@ -62,6 +81,7 @@ pub(super) async fn info(State(agent): State<Handle>) -> Result<Json<Info>, Refu
         mem_total: sysinfo().map(|info| info.ram_total()).unwrap_or_default(),
         name: host.nodename().to_string_lossy().into(),
         server_version: VERSION.into(),
+        swarm: Swarm { local_node_state: "inactive".into() },
         ..Default::default()
     }))
 }

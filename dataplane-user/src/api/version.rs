@@ -39,12 +39,12 @@ fn split(path: &str) -> Option<(Version, &str)> {
 fn check(version: Version) -> Result<(), Refusal> {
     if version > NEWEST {
         return Err(Refusal::bad_request(format!(
-            "client version {version} is too new: the newest API version that this agent speaks is {NEWEST}"
+            "client version {version} is too new. Maximum supported API version is {NEWEST}"
         )));
     }
     if version < OLDEST {
         return Err(Refusal::bad_request(format!(
-            "client version {version} is too old: the oldest API version that this agent speaks is {OLDEST}"
+            "client version {version} is too old. Minimum supported API version is {OLDEST}, please upgrade your client to a newer version"
         )));
     }
     Ok(())

@@ -31,6 +31,7 @@ pub(super) fn run(command: Agent) -> Outcome {
         state_dir: command.state_dir,
         run_dir: command.run_dir,
         uplinks: command.uplink,
+        pools: command.default_address_pool,
         teardown: command.teardown,
         dataplane: dataplane::Options {
             max_flows: command.max_flows,

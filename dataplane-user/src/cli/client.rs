@@ -1,5 +1,6 @@
 //! A small HTTP client over the agent's unix socket: one connection a call.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +13,11 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::net::UnixStream;
 
 use super::error::Error;
+use crate::api::HEADER;
 use crate::api::types::ErrorBody;
 
 /// Speaks to the agent behind one socket.
@@ -53,6 +56,12 @@ impl Client {
     pub(super) async fn stream(&self, path: &str, body: &impl Serialize) -> Result<Lines, Error> {
         let response = self.send(Method::POST, path, json(body)?).await?;
         Ok(Lines { client: self.clone(), body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    /// Asks for a multiplexed stream and reads it as it comes.
+    pub(super) async fn pieces(&self, path: &str) -> Result<Pieces, Error> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        Ok(Pieces { client: self.clone(), body: response.into_body(), buffer: BytesMut::new() })
     }
 
     /// Sends a request; an answer that is an error becomes one.
@@ -123,6 +132,35 @@ impl Lines {
     }
 }
 
+/// An answer that comes in pieces, each with the number of its stream.
+pub(super) struct Pieces {
+    client: Client,
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Pieces {
+    /// The next piece, or none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<(u8, Bytes)>, Error> {
+        loop {
+            if let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER>() {
+                let [number, _, _, _, a, b, c, d] = *header;
+                let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                if rest.len() >= length {
+                    self.buffer.advance(HEADER);
+                    return Ok(Some((number, self.buffer.split_to(length).freeze())));
+                }
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Err(self.client.lost(error)),
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Err(self.client.lost("the answer ended too early")),
+            }
+        }
+    }
+}
+
 fn json(body: &impl Serialize) -> Result<Bytes, Error> {
     serde_json::to_vec(body)
         .map(Bytes::from)
@@ -143,6 +181,18 @@ pub(super) fn segment(reference: &str) -> String {
         }
     }
     segment
+}
+
+/// The parameter of a list's filters, as Docker's clients write it; empty if there are none.
+pub(super) fn filters(conditions: &[(String, String)]) -> String {
+    if conditions.is_empty() {
+        return String::new();
+    }
+    let mut filters = BTreeMap::<_, BTreeMap<_, bool>>::new();
+    for (name, value) in conditions {
+        filters.entry(name).or_default().insert(value, true);
+    }
+    format!("filters={}", segment(&json!(filters).to_string()))
 }
 
 #[cfg(test)]
@@ -223,6 +273,15 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let dead = Client::new(&path).get::<Value>("/object").await.unwrap_err();
         assert_eq!(dead.to_string(), sentence);
+    }
+
+    #[test]
+    fn filters_are_encoded() {
+        assert_eq!(filters(&[]), "");
+        let conditions =
+            [("name", "web"), ("label", "a=b"), ("name", "db")].map(|(name, value)| (name.into(), value.into()));
+        let wanted = r#"filters={"label":{"a=b":true},"name":{"db":true,"web":true}}"#;
+        assert_eq!(filters(&conditions).strip_prefix("filters="), Some(segment(&wanted[8..]).as_str()));
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! `spandrel ps`, `stop` and `rm`.
+//! `spandrel ps`, `stop`, `restart`, `rename` and `rm`.
 
 use std::process::ExitCode;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::args::container::{Ps, Rm, Stop};
-use super::client::{Client, segment};
+use super::args::ListFormat;
+use super::args::container::{Ps, Rename, Restart, Rm, Stop};
+use super::client::{Client, filters, segment};
+use super::output::Table;
+use super::template::LABELS;
 use super::{Done, Outcome, for_each, output, ports};
 use crate::api::human;
 use crate::api::types::container::ContainerSummary;
@@ -15,47 +18,63 @@ use crate::api::types::container::ContainerSummary;
 /// Characters of a command that a table shows.
 const COMMAND_WIDTH: usize = 20;
 
+const TABLE: Table = Table {
+    row: "{{.ID}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+    titles: &[
+        ("ID", "CONTAINER ID"),
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("Image", "IMAGE"),
+        ("Labels", "LABELS"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Mounts", "MOUNTS"),
+        ("Names", "NAMES"),
+        ("Networks", "NETWORKS"),
+        ("Ports", "PORTS"),
+        ("RunningFor", "CREATED"),
+        ("State", "STATE"),
+        ("Status", "STATUS"),
+    ],
+};
+
 /// Lists containers.
 pub(super) async fn ps(client: &Client, command: Ps) -> Outcome {
-    let path = if command.all { "/containers/json?all=1" } else { "/containers/json" };
-    let containers: Vec<ContainerSummary> = client.get(path).await?;
-    let whole = command.listing.no_trunc;
-    if command.listing.quiet {
+    let limit = if command.latest { Some(1) } else { command.last };
+    let limit = limit.map(|limit| format!("limit={limit}&")).unwrap_or_default();
+    let all = if command.all { "all=1&" } else { "" };
+    let path = format!("/containers/json?{all}{limit}{}", filters(&command.listing.filter));
+    let containers: Vec<ContainerSummary> = client.get(&path).await?;
+    let listing = command.listing;
+    let whole = listing.no_trunc;
+    if listing.quiet && listing.format.format == ListFormat::Table {
         output::lines(containers.iter().map(|container| output::id(&container.id, whole)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::print_list(
-        command.listing.format.format,
-        &containers,
-        &["CONTAINER ID", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"],
-        |container| {
-            vec![
-                output::id(&container.id, whole).into(),
-                shown_command(container, whole),
-                created(container).map(|moment| human::ago(moment, Timestamp::now())).unwrap_or_default(),
-                container.status.clone(),
-                ports::column(&container.ports),
-                name(container),
-            ]
-        },
-        |container| {
-            let networks: Vec<_> = container.network_settings.networks.keys().map(String::as_str).collect();
-            let created = created(container);
-            json!({
-                "Command": shown_command(container, whole),
-                "CreatedAt": created.map(created_at).unwrap_or_default(),
-                "ID": output::id(&container.id, whole),
-                "Labels": output::labels(&container.labels),
-                "Names": name(container),
-                "Networks": networks.join(","),
-                "Ports": ports::column(&container.ports),
-                "RunningFor": created.map(|moment| human::ago(moment, Timestamp::now())).unwrap_or_default(),
-                "State": container.state,
-                "Status": container.status,
-            })
-        },
-    )?;
+    let rows: Vec<_> = containers.iter().map(|container| row(container, whole)).collect();
+    output::print_list(&listing.format.format, &rows, &TABLE)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What Docker's list shows of a container. What ours never have is as empty as Docker's would be.
+fn row(container: &ContainerSummary, whole: bool) -> Value {
+    let networks: Vec<_> = container.network_settings.networks.keys().map(String::as_str).collect();
+    let created = created(container);
+    json!({
+        "Command": shown_command(container, whole),
+        "CreatedAt": created.map(created_at).unwrap_or_default(),
+        "ID": output::id(&container.id, whole),
+        "Image": container.image,
+        "Labels": output::labels(&container.labels),
+        "LocalVolumes": "0",
+        "Mounts": "",
+        "Names": name(container),
+        "Networks": networks.join(","),
+        "Ports": ports::column(&container.ports),
+        "RunningFor": created.map(|moment| human::ago(moment, Timestamp::now())).unwrap_or_default(),
+        "State": container.state,
+        "Status": container.status,
+        LABELS: container.labels,
+    })
 }
 
 fn created(container: &ContainerSummary) -> Option<Timestamp> {
@@ -87,6 +106,23 @@ pub(super) async fn stop(client: &Client, command: Stop) -> Outcome {
         Ok(Done::Yes)
     })
     .await
+}
+
+/// Stops containers and starts them again.
+pub(super) async fn restart(client: &Client, command: Restart) -> Outcome {
+    let query = command.timeout.map(|seconds| format!("?t={seconds}")).unwrap_or_default();
+    for_each(&command.containers, async |reference| {
+        client.command(&format!("/containers/{}/restart{query}", segment(reference)), &json!({})).await?;
+        Ok(Done::Yes)
+    })
+    .await
+}
+
+/// Gives a container another name.
+pub(super) async fn rename(client: &Client, command: Rename) -> Outcome {
+    let path = format!("/containers/{}/rename?name={}", segment(&command.container), segment(&command.name));
+    client.command(&path, &json!({})).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Removes containers.

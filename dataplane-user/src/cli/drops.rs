@@ -6,27 +6,32 @@ use serde_json::json;
 
 use super::args::Drops;
 use super::client::Client;
+use super::output::Table;
 use super::{Outcome, output};
 use crate::api::types::spandrel::Drop;
+
+const TABLE: Table = Table {
+    row: "{{.Reason}}\t{{.Endpoint}}\t{{.Packets}}\t{{.Bytes}}\t{{.Description}}",
+    titles: &[
+        ("Reason", "REASON"),
+        ("Endpoint", "ENDPOINT"),
+        ("Packets", "PACKETS"),
+        ("Bytes", "BYTES"),
+        ("Description", "DESCRIPTION"),
+        ("Container", "CONTAINER"),
+        ("Network", "NETWORK"),
+    ],
+};
 
 /// Prints the counters, one line for each reason and place.
 pub(super) async fn run(client: &Client, command: Drops) -> Outcome {
     let drops: Vec<Drop> = client.get("/spandrel/drops").await?;
-    output::print_list(
-        command.format.format,
-        &drops,
-        &["REASON", "ENDPOINT", "PACKETS", "BYTES", "DESCRIPTION"],
-        |drop| {
-            vec![
-                drop.reason.clone(),
-                endpoint(drop),
-                drop.packets.to_string(),
-                drop.bytes.to_string(),
-                drop.description.clone(),
-            ]
-        },
-        |drop| json!(drop),
-    )?;
+    let row = |drop: &Drop| {
+        let mut row = json!(drop);
+        row["Endpoint"] = endpoint(drop).into();
+        row
+    };
+    output::print_list(&command.format.format, &drops.iter().map(row).collect::<Vec<_>>(), &TABLE)?;
     Ok(ExitCode::SUCCESS)
 }
 

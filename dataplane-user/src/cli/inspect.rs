@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::args::Inspect;
+use super::args::{Inspect, Kind, ListFormat};
 use super::client::{Client, segment};
 use super::error::Error;
 use super::{Outcome, output};
@@ -21,8 +21,19 @@ enum Object {
 
 /// Prints an array with all objects that were found.
 pub(super) async fn run(client: &Client, command: Inspect) -> Outcome {
-    let find = async |reference: &str| find(client, reference).await;
-    print_found(&command.objects, find).await
+    let find = async |reference: &str| match command.kind {
+        None => find(client, reference).await,
+        Some(kind) => find_kind(client, kind, reference).await,
+    };
+    print_found(command.format.format.as_ref(), &command.objects, find).await
+}
+
+async fn find_kind(client: &Client, kind: Kind, reference: &str) -> Result<Object, Error> {
+    let name = segment(reference);
+    Ok(match kind {
+        Kind::Container => Object::Container(client.get(&format!("/containers/{name}/json")).await?),
+        Kind::Network => Object::Network(client.get(&format!("/networks/{name}")).await?),
+    })
 }
 
 /// A container by that name or id, else a network.
@@ -51,8 +62,9 @@ fn neither(reference: &str, no_container: &Error, no_network: &Error) -> Error {
     Error::Local(sentence)
 }
 
-/// Prints one JSON array of what `find` finds, and a sentence for each reference that it does not.
+/// Prints what `find` finds, all as one JSON array unless `format` says how, and a sentence for each reference that it does not.
 pub(super) async fn print_found<T: Serialize>(
+    format: Option<&ListFormat>,
     references: &[String],
     find: impl AsyncFn(&str) -> Result<T, Error>,
 ) -> Outcome {
@@ -66,7 +78,7 @@ pub(super) async fn print_found<T: Serialize>(
             Err(error) => missing.push(error),
         }
     }
-    output::lines([output::pretty(&found)?])?;
+    output::print_objects(format, &found)?;
     for error in missing {
         output::complain(error);
         code = ExitCode::FAILURE;

@@ -2,17 +2,22 @@
 //! other side.
 
 mod agent;
+mod apply;
 mod args;
 mod client;
 mod container;
 mod drops;
 mod error;
+mod generate;
 mod inspect;
+mod join;
+mod logs;
 mod network;
 mod output;
 mod ports;
 mod run;
 mod signals;
+mod template;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -36,6 +41,8 @@ pub fn main() -> ExitCode {
         // Forks, so it has to come before any thread.
         Command::Shim { arguments } => return start_shim(&arguments),
         Command::Agent(options) => agent::run(options),
+        Command::Completion(command) => generate::completion(&command),
+        Command::Man(command) => generate::manual(&command),
         command => client_command(command, &socket(cli.socket)),
     };
     outcome.unwrap_or_else(|error| {
@@ -72,17 +79,25 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
         let client = Client::new(socket);
         match command {
             Command::Network(command) => network::run(&client, command).await,
-            Command::Run(command) => run::run(&client, command).await,
+            Command::Run(command) => run::run(&client, *command).await,
             Command::Exec(command) => run::exec(&client, command).await,
             Command::Ps(command) => container::ps(&client, command).await,
             Command::Port(command) => ports::port(&client, command).await,
             Command::Publish(command) => ports::publish(&client, command).await,
             Command::Unpublish(command) => ports::unpublish(&client, command).await,
+            Command::Start(command) => run::start(&client, command).await,
             Command::Stop(command) => container::stop(&client, command).await,
+            Command::Restart(command) => container::restart(&client, command).await,
+            Command::Rename(command) => container::rename(&client, command).await,
+            Command::Logs(command) => logs::run(&client, command).await,
             Command::Rm(command) => container::rm(&client, command).await,
             Command::Inspect(command) => inspect::run(&client, command).await,
+            Command::Apply(command) => apply::apply(&client, command).await,
+            Command::Down(command) => apply::down(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
-            Command::Agent(_) | Command::Shim { .. } => unreachable!("handled without a client"),
+            Command::Agent(_) | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
+                unreachable!("handled without a client")
+            }
         }
     })
 }

@@ -5,19 +5,39 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::args::FormatName;
+use super::args::ListFormat;
 use super::args::container::{Access, Port, Publish, Unpublish};
 use super::client::{Client, segment};
 use super::error::Error;
+use super::output::Table;
 use super::{Outcome, output};
 use crate::api::types::container::{ContainerInspect, PortMap, PortSummary};
 use crate::api::types::spandrel::{PortStats, PublishRequest};
+
+const STATS: Table = Table {
+    row: "{{.Container}}\t{{.PrivatePort}}/{{.Type}}\t{{join .Published \", \"}}\t{{.Connections}}\t{{.PacketsIn}}\t{{.BytesIn}}\t\
+          {{.PacketsOut}}\t{{.BytesOut}}\t{{if .AllowFrom}}{{join .AllowFrom \", \"}}{{else}}everybody{{end}}\t\
+          {{if .RateLimit}}{{printf \"%v/s\" .RateLimit}}{{else}}none{{end}}",
+    titles: &[
+        ("Container", "CONTAINER"),
+        ("PrivatePort", "PORT"),
+        ("Type", "PROTOCOL"),
+        ("Published", "PUBLISHED"),
+        ("Connections", "CONNECTIONS"),
+        ("PacketsIn", "PACKETS IN"),
+        ("BytesIn", "BYTES IN"),
+        ("PacketsOut", "PACKETS OUT"),
+        ("BytesOut", "BYTES OUT"),
+        ("AllowFrom", "ALLOWED FROM"),
+        ("RateLimit", "RATE LIMIT"),
+    ],
+};
 
 /// Lists the host ports that lead to a container, or what went through them.
 pub(super) async fn port(client: &Client, command: Port) -> Outcome {
     let reference = match command.container {
         Some(reference) if !command.stats => reference,
-        all_or_one => return stats(client, all_or_one, command.format.unwrap_or(FormatName::Table)).await,
+        all_or_one => return stats(client, all_or_one, &command.format.unwrap_or(ListFormat::Table)).await,
     };
     let container: ContainerInspect = client.get(&format!("/containers/{}/json", segment(&reference))).await?;
     let published = &container.network_settings.ports;
@@ -36,41 +56,10 @@ pub(super) async fn port(client: &Client, command: Port) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn stats(client: &Client, reference: Option<String>, format: FormatName) -> Outcome {
+async fn stats(client: &Client, reference: Option<String>, format: &ListFormat) -> Outcome {
     let query = reference.map(|reference| format!("?container={}", segment(&reference))).unwrap_or_default();
     let stats: Vec<PortStats> = client.get(&format!("/spandrel/ports{query}")).await?;
-    let header = [
-        "CONTAINER",
-        "PORT",
-        "PUBLISHED",
-        "CONNECTIONS",
-        "PACKETS IN",
-        "BYTES IN",
-        "PACKETS OUT",
-        "BYTES OUT",
-        "ALLOWED FROM",
-        "RATE LIMIT",
-    ];
-    output::print_list(
-        format,
-        &stats,
-        &header,
-        |port| {
-            vec![
-                port.container.clone(),
-                format!("{}/{}", port.private_port, port.protocol),
-                port.published.join(", "),
-                port.connections.to_string(),
-                port.packets_in.to_string(),
-                port.bytes_in.to_string(),
-                port.packets_out.to_string(),
-                port.bytes_out.to_string(),
-                if port.allow_from.is_empty() { "everybody".into() } else { port.allow_from.join(", ") },
-                if port.rate_limit == 0 { "none".into() } else { format!("{}/s", port.rate_limit) },
-            ]
-        },
-        |port| json!(port),
-    )?;
+    output::print_list(format, &stats.iter().map(|port| json!(port)).collect::<Vec<_>>(), &STATS)?;
     Ok(ExitCode::SUCCESS)
 }
 

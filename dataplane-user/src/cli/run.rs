@@ -1,9 +1,12 @@
-//! `spandrel run` and `spandrel exec`: commands on the caller's own terminal.
+//! `spandrel run`, `start` and `exec`: commands on the caller's own terminal.
 //!
 //! The agent gives the command this process's standard input, output and error. All that is left to do
 //! here is to pass signals on and to wait for the exit code.
 
+use std::collections::BTreeMap;
 use std::env::{self, VarError};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,12 +14,12 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::args::container::{Exec, Run};
+use super::args::container::{Exec, Run, Start};
 use super::client::{Client, Lines, segment};
 use super::error::Error;
 use super::signals::Signals;
-use super::{Outcome, network, output, ports};
-use crate::api::types::container::{ContainerConfig, WaitResponse};
+use super::{Done, Outcome, for_each, join, network, output, ports};
+use crate::api::types::container::{ContainerConfig, Naming, WaitResponse};
 use crate::api::types::spandrel::{ExecRequest, RunRequest, Started};
 
 /// Variables that a command gets from the caller's environment without being asked for.
@@ -26,20 +29,30 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Creates and starts a container.
 pub(super) async fn run(client: &Client, command: Run) -> Outcome {
+    let (first, further) = join::all(&command.network, network::settings(command.endpoint, command.network_alias))
+        .map_err(Error::Local)?;
     let request = RunRequest {
         name: command.name.unwrap_or_default(),
         config: ContainerConfig {
             hostname: command.hostname,
-            env: environment(&command.env)?,
+            env: environment(&command.env, &command.env_file)?,
+            labels: labels(&command.label_file, command.label)?,
             cmd: command.command,
             working_dir: directory(command.workdir)?,
             ..Default::default()
         },
-        network: command.network.unwrap_or_default(),
-        endpoint: network::settings(command.endpoint),
+        network: first.network,
+        endpoint: first.endpoint,
+        further,
         publish: ports::request(command.publish, command.access),
         publish_all: command.publish_all,
         expose: command.expose,
+        naming: Naming {
+            dns: command.dns,
+            dns_search: command.dns_search,
+            dns_options: command.dns_option,
+            extra_hosts: command.add_host,
+        },
         auto_remove: command.rm,
         attach: !command.detach,
     };
@@ -49,17 +62,34 @@ pub(super) async fn run(client: &Client, command: Run) -> Outcome {
         output::lines([started.id])?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut attached = Attached::start(client, "/spandrel/containers/run", &request, "/containers").await?;
-    match attached.finish().await {
-        Err(Error::Lost { .. }) => attached.outlive_agent().await,
-        outcome => outcome,
+    Attached::start(client, "/spandrel/containers/run", &request, "/containers").await?.finish_container().await
+}
+
+/// Starts containers that have ended.
+pub(super) async fn start(client: &Client, command: Start) -> Outcome {
+    match command.containers.as_slice() {
+        [container] if command.attach => {
+            let path = format!("/spandrel/containers/{}/start", segment(container));
+            Attached::start(client, &path, &json!({}), "/containers").await?.finish_container().await
+        }
+        _ if command.attach => Err(Error::Local("you cannot start and attach multiple containers at once".into())),
+        containers => {
+            for_each(containers, async |reference| {
+                client.command(&format!("/containers/{}/start", segment(reference)), &json!({})).await?;
+                Ok(Done::Yes)
+            })
+            .await
+        }
     }
 }
 
 /// Starts one more command in a running container.
 pub(super) async fn exec(client: &Client, command: Exec) -> Outcome {
-    let request =
-        ExecRequest { cmd: command.command, env: environment(&command.env)?, working_dir: directory(command.workdir)? };
+    let request = ExecRequest {
+        cmd: command.command,
+        env: environment(&command.env, &command.env_file)?,
+        working_dir: directory(command.workdir)?,
+    };
     let path = format!("/spandrel/containers/{}/exec", segment(&command.container));
     Attached::start(client, &path, &request, "/spandrel/exec").await?.finish().await
 }
@@ -126,6 +156,14 @@ impl<'a> Attached<'a> {
         }
     }
 
+    /// The same for a container's own command.
+    async fn finish_container(&mut self) -> Outcome {
+        match self.finish().await {
+            Err(Error::Lost { .. }) => self.outlive_agent().await,
+            outcome => outcome,
+        }
+    }
+
     /// The container does not need the agent, so wait for the next one to learn the exit code.
     async fn outlive_agent(&mut self) -> Outcome {
         let id = output::id(&self.id, false);
@@ -157,12 +195,13 @@ fn exit_code(code: i64) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
-/// The command's environment: a few variables of ours, then what the user gave. A name alone takes our
-/// value, or means nothing if we have none.
-fn environment(given: &[String]) -> Result<Vec<String>, Error> {
+/// The command's environment: a few variables of ours, then what stands in the user's files, then what the user gave. A
+/// name alone takes our value, or means nothing if we have none.
+fn environment(given: &[String], files: &[PathBuf]) -> Result<Vec<String>, Error> {
     let inherited = INHERITED.iter().map(|name| name.to_string());
+    let read: Vec<Vec<String>> = files.iter().map(|file| file_lines(file)).collect::<Result<_, _>>()?;
     let mut environment = Vec::new();
-    for variable in inherited.chain(given.iter().cloned()) {
+    for variable in inherited.chain(read.into_iter().flatten()).chain(given.iter().cloned()) {
         if variable.contains('=') {
             environment.push(variable);
             continue;
@@ -176,6 +215,39 @@ fn environment(given: &[String]) -> Result<Vec<String>, Error> {
         }
     }
     Ok(environment)
+}
+
+/// The labels that stand in the user's files, and those that the user gave.
+fn labels(files: &[PathBuf], given: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Error> {
+    let mut labels = BTreeMap::new();
+    for file in files {
+        for line in file_lines(file)? {
+            let (key, value) = line.split_once('=').unwrap_or((&line, ""));
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    labels.extend(given);
+    Ok(labels)
+}
+
+/// The lines of a file of variables or labels, without comments. Each begins with a name.
+fn file_lines(file: &Path) -> Result<Vec<String>, Error> {
+    let shown = file.display();
+    let text =
+        fs::read_to_string(file).map_err(|error| Error::Local(format!("cannot read the file {shown}: {error}")))?;
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split('=').next().unwrap_or_default();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(Error::Local(format!("{shown}:{number}: {line:?} does not begin with a name and `=`")));
+        }
+        lines.push(line.to_owned());
+    }
+    Ok(lines)
 }
 
 /// The directory that the command starts in: the user's wish, or ours.
@@ -198,8 +270,27 @@ mod tests {
     #[test]
     fn variables_come_from_the_caller_or_the_user() {
         let given = ["A=1".to_string(), "PATH=/x".into(), "SPANDREL_NO_SUCH_VARIABLE".into()];
-        let environment = environment(&given).unwrap();
+        let environment = environment(&given, &[]).unwrap();
         assert!(environment.iter().any(|variable| *variable == format!("PATH={}", env::var("PATH").unwrap())));
         assert!(environment.ends_with(&["A=1".to_string(), "PATH=/x".to_string()]));
+    }
+
+    #[test]
+    fn files_of_variables_and_labels() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "# of the shop\nA=1\n\n  B=x y=z\nSPANDREL_NO_SUCH_VARIABLE\n").unwrap();
+        let files = [file.clone()];
+        let environment = environment(&["A=2".into()], &files).unwrap();
+        assert!(environment.ends_with(&["A=1".to_string(), "B=x y=z".into(), "A=2".into()]), "{environment:?}");
+        let labels = labels(&files, vec![("A".into(), "3".into())]).unwrap();
+        assert_eq!((labels["A"].as_str(), labels["B"].as_str()), ("3", "x y=z"));
+        assert_eq!(labels["SPANDREL_NO_SUCH_VARIABLE"], "");
+
+        fs::write(&file, "A=1\n=2\n").unwrap();
+        let error = file_lines(&file).unwrap_err().to_string();
+        assert!(error.ends_with(":2: \"=2\" does not begin with a name and `=`"), "{error}");
+        let error = file_lines(&dir.path().join("nowhere")).unwrap_err().to_string();
+        assert!(error.contains("cannot read the file") && error.contains("nowhere"), "{error}");
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::pool::unusable;
-use super::pools::{DEFAULT_POOLS, Pool, Surroundings, ULA_SUBNET};
-use super::{Ipv6Net, RangeSet, address, bits, overlap};
+use super::pools::{Pool, Surroundings, special};
+use super::{RangeSet, address, bits, overlap};
 use crate::model::{Error, IpamConfig, Result, Subnet};
 
 /// The subnets for a new network, and what the user should know about them.
@@ -36,7 +36,7 @@ pub fn plan_subnets(
     ipv4: Wish,
     ipv6: Wish,
     surroundings: &Surroundings,
-    ula: Ipv6Net,
+    pools: &[Pool],
 ) -> Result<Plan> {
     if [ipv4, ipv6] == [Wish::Nothing; 2] {
         return Err(Error::Invalid("IPv4 or IPv6 must be enabled".into()));
@@ -71,13 +71,13 @@ pub fn plan_subnets(
         let (net, config) = match wanted[usize::from(v6)] {
             // An unspecified address asks for any free subnet of that size.
             Some((net, config)) if net.addr().is_unspecified() => {
-                (choose(v6, Some(net.prefix_len()), surroundings, ula)?, config)
+                (choose(v6, Some(net.prefix_len()), surroundings, pools)?, config)
             }
             Some((net, config)) => {
                 check_subnet(net, gateway, surroundings)?;
                 (net, config)
             }
-            None => (choose(v6, None, surroundings, ula)?, &NO_WISHES),
+            None => (choose(v6, None, surroundings, pools)?, &NO_WISHES),
         };
         plan.subnets.push(subnet(net, config, gateway)?);
     }
@@ -131,17 +131,8 @@ fn check_subnet(net: IpNet, gateway: bool, surroundings: &Surroundings) -> Resul
     if gateway && net.prefix_len() == net.max_prefix_len() {
         return invalid("its only address is needed for the gateway");
     }
-    for (special, why) in [
-        ("0.0.0.0/8", "addresses of \"this network\" cannot be used"),
-        ("127.0.0.0/8", "loopback addresses cannot be used"),
-        ("224.0.0.0/3", "multicast and reserved addresses cannot be used"),
-        ("::/8", "addresses that IPv6 reserves cannot be used"),
-        ("fe80::/10", "link-local addresses cannot be used"),
-        ("ff00::/8", "multicast addresses cannot be used"),
-    ] {
-        if special.parse().is_ok_and(|special| overlap(&net, &special)) {
-            return invalid(why);
-        }
+    if let Some(why) = special(&net) {
+        return invalid(why);
     }
     match surroundings.networks.iter().find(|(other, _)| overlap(other, &net)) {
         None => Ok(()),
@@ -151,24 +142,24 @@ fn check_subnet(net: IpNet, gateway: bool, surroundings: &Surroundings) -> Resul
     }
 }
 
-/// A free subnet of the default pools, or of another size inside them.
-fn choose(v6: bool, size: Option<u8>, surroundings: &Surroundings, ula: Ipv6Net) -> Result<IpNet> {
-    let own = [Pool { base: ula.into(), size: ULA_SUBNET }];
-    let pools: &[Pool] = if v6 { &own } else { &DEFAULT_POOLS };
-    let mut sized = pools.iter().map(|pool| Pool { size: size.unwrap_or(pool.size), ..*pool });
+/// A free subnet of the pools, or of another size inside them.
+fn choose(v6: bool, size: Option<u8>, surroundings: &Surroundings, pools: &[Pool]) -> Result<IpNet> {
+    let family = pools.iter().filter(|pool| pool.base.addr().is_ipv6() == v6);
+    let sized: Vec<Pool> = family.map(|pool| Pool { size: size.unwrap_or(pool.size), ..*pool }).collect();
+    let fits = |pool: &Pool| (pool.base.prefix_len()..pool.base.max_prefix_len()).contains(&pool.size);
     if let Some(size) = size
-        && (size >= pools[0].base.max_prefix_len() || sized.clone().all(|pool| pool.size < pool.base.prefix_len()))
+        && !sized.iter().any(fits)
     {
         let any = if v6 { "::" } else { "0.0.0.0" };
         return Err(Error::Invalid(format!(
             "invalid subnet {any}/{size}: the default pools have no subnets of that size"
         )));
     }
-    sized.find_map(|pool| surroundings.first_free(&pool)).ok_or_else(|| {
-        Error::Invalid(
-            "all predefined address pools have been fully subnetted: give a subnet of your own with --subnet, or remove networks that are not needed"
-                .into(),
-        )
+    let example = if v6 { "base=fd00:201::/48,size=64" } else { "base=10.201.0.0/16,size=24" };
+    sized.iter().find_map(|pool| surroundings.first_free(pool)).ok_or_else(|| {
+        Error::Invalid(format!(
+            "all predefined address pools have been fully subnetted: give a subnet of your own with --subnet, remove networks that are not needed, or start the agent with pools of your own, such as --default-address-pool {example}"
+        ))
     })
 }
 
@@ -222,7 +213,7 @@ fn subnet(net: IpNet, config: &IpamConfig, needs_gateway: bool) -> Result<Subnet
 
 #[cfg(test)]
 mod tests {
-    use super::super::ula_prefix;
+    use super::super::{pools, ula_prefix};
     use super::*;
 
     fn config(subnet: &str, range: &str, gateway: &str, aux: &[(&str, &str)]) -> IpamConfig {
@@ -244,7 +235,13 @@ mod tests {
 
     fn plan(configs: &[IpamConfig], ipv4: bool, ipv6: bool) -> Result<Plan> {
         let wish = |enabled| if enabled { Wish::Subnet { gateway: true } } else { Wish::Nothing };
-        plan_subnets(configs, wish(ipv4), wish(ipv6), &surroundings(), ula_prefix([1, 2, 3, 4, 5]))
+        plan_subnets(
+            configs,
+            wish(ipv4),
+            wish(ipv6),
+            &surroundings(),
+            &pools(&[], ula_prefix([1, 2, 3, 4, 5])).unwrap(),
+        )
     }
 
     fn text(configs: &[IpamConfig], ipv4: bool, ipv6: bool) -> Vec<String> {
@@ -282,7 +279,8 @@ mod tests {
     fn a_gateway_is_only_set_aside_where_one_is_needed_or_asked_for() {
         let gatewayless = |config| {
             let wish = Wish::Subnet { gateway: false };
-            let plan = plan_subnets(&[config], wish, Wish::Nothing, &surroundings(), ula_prefix([0; 5]));
+            let plan =
+                plan_subnets(&[config], wish, Wish::Nothing, &surroundings(), &pools(&[], ula_prefix([0; 5])).unwrap());
             plan.unwrap().subnets[0].gateway.map(|gateway| gateway.to_string())
         };
         assert_eq!(gatewayless(config("10.0.0.0/31", "", "", &[])), None);
@@ -348,7 +346,13 @@ mod tests {
             host: vec!["172.16.0.0/12".parse().unwrap(), "192.168.0.0/16".parse().unwrap()],
         };
         let ipv4 = Wish::Subnet { gateway: true };
-        let error = plan_subnets(&[], ipv4, Wish::Nothing, &full, ula_prefix([0; 5])).unwrap_err().to_string();
+        let plan = |configured: &[Pool]| {
+            plan_subnets(&[], ipv4, Wish::Nothing, &full, &pools(configured, ula_prefix([0; 5])).unwrap())
+        };
+        let error = plan(&[]).unwrap_err().to_string();
         assert!(error.starts_with("all predefined address pools have been fully subnetted: give a subnet"), "{error}");
+        assert!(error.ends_with("--default-address-pool base=10.201.0.0/16,size=24"), "{error}");
+        let further = "base=10.201.0.0/16,size=24".parse().unwrap();
+        assert_eq!(plan(&[further]).unwrap().subnets[0].subnet.to_string(), "10.201.0.0/24");
     }
 }

@@ -11,13 +11,13 @@ mod ranges;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 
 use crate::model::{Endpoint, Error, Id, Network, Result, Subnet};
 
 pub use config::{Plan, Wish, plan_subnets};
-pub use pool::{AddressPool, Refusal};
-pub use pools::{DEFAULT_POOLS, Pool, Surroundings, ula_prefix};
+pub use pool::{AddressPool, Refusal, Usage};
+pub use pools::{DEFAULT_POOLS, Pool, Surroundings, pools, ula_prefix};
 pub use ranges::RangeSet;
 
 /// The addresses of all networks.
@@ -50,9 +50,15 @@ impl Ipam {
         Ok(())
     }
 
-    /// Hands out an address of one family, the wanted one or the lowest free one; `None` if the
+    /// Hands out an address of one family, the wanted one or the lowest free one that is not among `kept`; `None` if the
     /// network has no subnet of that family.
-    pub fn allocate(&mut self, network: &Network, v6: bool, wanted: Option<IpAddr>) -> Result<Option<IpNet>> {
+    pub fn allocate(
+        &mut self,
+        network: &Network,
+        v6: bool,
+        wanted: Option<IpAddr>,
+        kept: &[IpAddr],
+    ) -> Result<Option<IpNet>> {
         let Some(pool) = self.pool(&network.id, v6) else {
             return match wanted {
                 None => Ok(None),
@@ -65,7 +71,7 @@ impl Ipam {
         };
         let address = match wanted {
             Some(address) => pool.claim(address).map(|()| address),
-            None => pool.allocate(),
+            None => pool.allocate(kept),
         }
         .map_err(|refusal| refusal.on(&network.name))?;
         Ok(Some(pool.with_prefix(address)))
@@ -76,6 +82,11 @@ impl Ipam {
         if let Some(pool) = self.pool(network, address.is_ipv6()) {
             pool.release(address);
         }
+    }
+
+    /// How full a network's subnets are.
+    pub fn usage(&self, network: &Id) -> Vec<Usage> {
+        self.networks.get(network).into_iter().flatten().map(AddressPool::usage).collect()
     }
 
     fn pool(&mut self, network: &Id, v6: bool) -> Option<&mut AddressPool> {

@@ -41,6 +41,17 @@ impl Refusal {
     }
 }
 
+/// How full a subnet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// Addresses that somebody has, or that are never handed out.
+    pub in_use: u128,
+    /// Addresses that can still be handed out to whoever asks for none in particular.
+    pub available: u128,
+}
+
 /// The addresses of one subnet: which are reserved, taken and free.
 #[derive(Debug, Clone)]
 pub struct AddressPool {
@@ -68,15 +79,19 @@ impl AddressPool {
         IpNet::new_assert(address, self.subnet.subnet.prefix_len())
     }
 
-    /// Hands out the lowest free address of the range that dynamic addresses come from.
-    pub fn allocate(&mut self) -> Result<IpAddr, Refusal> {
+    /// Hands out the lowest free address of the range that dynamic addresses come from; none of `kept`.
+    pub fn allocate(&mut self, kept: &[IpAddr]) -> Result<IpAddr, Refusal> {
         let range = self.subnet.ip_range.unwrap_or(self.subnet.subnet);
-        let lowest = self
-            .taken
-            .lowest_absent(bits(range.network()), bits(range.broadcast()))
-            .ok_or(Refusal::Exhausted(range))?;
-        self.taken.insert(lowest);
-        Ok(address(lowest, range))
+        let mut from = bits(range.network());
+        loop {
+            let lowest = self.taken.lowest_absent(from, bits(range.broadcast())).ok_or(Refusal::Exhausted(range))?;
+            let found = address(lowest, range);
+            if !kept.contains(&found) {
+                self.taken.insert(lowest);
+                return Ok(found);
+            }
+            from = lowest.checked_add(1).ok_or(Refusal::Exhausted(range))?;
+        }
     }
 
     /// Takes a particular address of the subnet.
@@ -98,6 +113,15 @@ impl AddressPool {
         if self.subnet.subnet.contains(&address) && self.reserved_as(address).is_none() {
             self.taken.remove(bits(address));
         }
+    }
+
+    /// How full it is.
+    pub fn usage(&self) -> Usage {
+        let subnet = self.subnet.subnet;
+        let range = self.subnet.ip_range.unwrap_or(subnet);
+        let taken = |net: IpNet| self.taken.count(bits(net.network()), bits(net.broadcast()));
+        let size = (bits(range.broadcast()) - bits(range.network())).saturating_add(1);
+        Usage { subnet, in_use: taken(subnet), available: size.saturating_sub(taken(range)) }
     }
 
     fn reserved_as(&self, address: IpAddr) -> Option<String> {
@@ -148,13 +172,13 @@ mod tests {
     #[test]
     fn lowest_free_first_and_reuse() {
         let mut pool = pool("10.0.0.0/29", None, "10.0.0.1", &[("router", "10.0.0.3")]);
-        let all: Vec<_> = std::iter::from_fn(|| pool.allocate().ok()).map(|ip| ip.to_string()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| pool.allocate(&[]).ok()).map(|ip| ip.to_string()).collect();
         assert_eq!(all, ["10.0.0.2", "10.0.0.4", "10.0.0.5", "10.0.0.6"]);
-        assert_eq!(pool.allocate(), Err(Refusal::Exhausted("10.0.0.0/29".parse().unwrap())));
+        assert_eq!(pool.allocate(&[]), Err(Refusal::Exhausted("10.0.0.0/29".parse().unwrap())));
         pool.release(ip("10.0.0.5"));
         pool.release(ip("10.0.0.3"));
-        assert_eq!(pool.allocate(), Ok(ip("10.0.0.5")));
-        assert!(pool.allocate().is_err());
+        assert_eq!(pool.allocate(&[]), Ok(ip("10.0.0.5")));
+        assert!(pool.allocate(&[]).is_err());
     }
 
     #[test]
@@ -162,7 +186,7 @@ mod tests {
         let mut pool = pool("172.30.1.0/24", Some("172.30.1.128/30"), "172.30.1.1", &[]);
         pool.claim(ip("172.30.1.100")).unwrap();
         assert_eq!(pool.claim(ip("172.30.1.100")), Err(Refusal::Taken(ip("172.30.1.100"))));
-        let all: Vec<_> = std::iter::from_fn(|| pool.allocate().ok()).map(|ip| ip.to_string()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| pool.allocate(&[]).ok()).map(|ip| ip.to_string()).collect();
         assert_eq!(all, ["172.30.1.128", "172.30.1.129", "172.30.1.130", "172.30.1.131"]);
     }
 
@@ -178,23 +202,44 @@ mod tests {
         assert!(reason("fd00::1").contains("outside the subnet"));
         let mut v6 = pool("fd00:0:0:1::/64", None, "fd00:0:0:1::1", &[]);
         assert!(v6.claim(ip("fd00:0:0:1::")).is_err());
-        assert_eq!(v6.allocate(), Ok(ip("fd00:0:0:1::2")));
+        assert_eq!(v6.allocate(&[]), Ok(ip("fd00:0:0:1::2")));
         v6.claim(ip("fd00::1:ffff:ffff:ffff:ffff")).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_for_others_is_only_given_by_name() {
+        let mut pool = pool("10.0.0.0/29", None, "10.0.0.1", &[]);
+        let kept = [ip("10.0.0.2"), ip("10.0.0.6")];
+        let all: Vec<_> = std::iter::from_fn(|| pool.allocate(&kept).ok()).map(|ip| ip.to_string()).collect();
+        assert_eq!(all, ["10.0.0.3", "10.0.0.4", "10.0.0.5"]);
+        pool.claim(kept[0]).unwrap();
+    }
+
+    #[test]
+    fn usage_is_counted() {
+        let mut v4 = pool("10.0.0.0/24", Some("10.0.0.128/25"), "10.0.0.1", &[("nas", "10.0.0.200")]);
+        let usage = |pool: &AddressPool| (pool.usage().in_use, pool.usage().available);
+        // Network, gateway, nas and broadcast; of the range, all but the last two.
+        assert_eq!(usage(&v4), (4, 126));
+        v4.allocate(&[]).unwrap();
+        v4.claim(ip("10.0.0.9")).unwrap();
+        assert_eq!(usage(&v4), (6, 125));
+        assert_eq!(usage(&pool("fd00::/64", None, "fd00::1", &[])), (2, (1 << 64) - 2));
     }
 
     #[test]
     fn small_subnets() {
         let mut two = pool("10.0.0.0/31", None, "10.0.0.0", &[]);
-        assert_eq!(two.allocate(), Ok(ip("10.0.0.1")));
-        assert!(two.allocate().is_err());
+        assert_eq!(two.allocate(&[]), Ok(ip("10.0.0.1")));
+        assert!(two.allocate(&[]).is_err());
         let mut two = pool("fd00::/127", None, "fd00::", &[]);
-        assert_eq!(two.allocate(), Ok(ip("fd00::1")));
+        assert_eq!(two.allocate(&[]), Ok(ip("fd00::1")));
     }
 
     #[test]
     fn the_whole_of_ipv6() {
         let mut pool = pool("fd00::/8", None, "fd00::1", &[]);
-        assert_eq!(pool.allocate(), Ok(ip("fd00::2")));
+        assert_eq!(pool.allocate(&[]), Ok(ip("fd00::2")));
         pool.claim(ip("fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")).unwrap();
     }
 
@@ -242,7 +287,7 @@ mod tests {
                         let lowest = (bits(range.network())..=bits(range.broadcast()))
                             .map(|bits| address(bits, subnet))
                             .find(|address| !taken.contains(address) && !reserved.contains(address));
-                        let got = pool.allocate().ok();
+                        let got = pool.allocate(&[]).ok();
                         prop_assert_eq!(got, lowest);
                         taken.extend(got);
                     }

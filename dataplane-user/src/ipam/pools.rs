@@ -3,7 +3,9 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{address, bits, overlap};
+use crate::model::{Error, Result};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 /// A block of addresses, cut into subnets of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +14,64 @@ pub struct Pool {
     pub base: IpNet,
     /// The prefix length of the subnets.
     pub size: u8,
+}
+
+impl FromStr for Pool {
+    type Err = String;
+
+    /// Reads `base=10.201.0.0/16,size=24`, as dockerd does.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = "base=CIDR and size=PREFIX-LENGTH are expected, such as base=10.201.0.0/16,size=24";
+        let (mut base, mut size) = (None, None);
+        for field in text.split(',') {
+            match field.split_once('=') {
+                Some(("base", value)) => base = Some(value),
+                Some(("size", value)) => size = Some(value),
+                _ => return Err(wanted.into()),
+            }
+        }
+        let (Some(base), Some(size)) = (base, size) else { return Err(wanted.into()) };
+        let base: IpNet = base.parse().map_err(|_| format!("base {base:?} is no prefix such as 10.201.0.0/16"))?;
+        if base != base.trunc() {
+            return Err(format!("base {base} should be {}", base.trunc()));
+        }
+        if let Some(why) = special(&base) {
+            return Err(format!("base {base} cannot be used: {why}"));
+        }
+        // A network needs an address for itself, a gateway, a container, and in IPv4 one for broadcasts.
+        let sizes = base.prefix_len()..=base.max_prefix_len() - 2;
+        match size.parse() {
+            Ok(size) if sizes.contains(&size) => Ok(Pool { base, size }),
+            _ => Err(format!("size {size:?} should be a prefix length from {} to {}", sizes.start(), sizes.end())),
+        }
+    }
+}
+
+/// The pools that subnets come from: for each family those that are configured, or the defaults if there are none.
+pub fn pools(configured: &[Pool], ula: Ipv6Net) -> Result<Vec<Pool>> {
+    for (index, pool) in configured.iter().enumerate() {
+        if let Some(other) = configured[..index].iter().find(|other| overlap(&other.base, &pool.base)) {
+            return Err(Error::Invalid(format!("the default address pools {} and {} overlap", other.base, pool.base)));
+        }
+    }
+    let defaults = DEFAULT_POOLS.into_iter().chain([Pool { base: ula.into(), size: ULA_SUBNET }]);
+    let is_v6 = |pool: &Pool| pool.base.addr().is_ipv6();
+    let missing = defaults.filter(|pool| !configured.iter().any(|other| is_v6(other) == is_v6(pool)));
+    Ok(configured.iter().copied().chain(missing).collect())
+}
+
+/// Why no network can have addresses of this prefix, if so.
+pub(super) fn special(net: &IpNet) -> Option<&'static str> {
+    let known = [
+        ("0.0.0.0/8", "addresses of \"this network\" cannot be used"),
+        ("127.0.0.0/8", "loopback addresses cannot be used"),
+        ("224.0.0.0/3", "multicast and reserved addresses cannot be used"),
+        ("::/8", "addresses that IPv6 reserves cannot be used"),
+        ("fe80::/10", "link-local addresses cannot be used"),
+        ("ff00::/8", "multicast addresses cannot be used"),
+    ];
+    let found = known.into_iter().find(|(special, _)| special.parse().is_ok_and(|special| overlap(net, &special)));
+    found.map(|(_, why)| why)
 }
 
 const fn pool(a: u8, b: u8, prefix: u8, size: u8) -> Pool {
@@ -120,6 +180,40 @@ mod tests {
         assert_eq!(surroundings.first_free(&pool), Some(net("fd12:3456:789a:2::/64")));
         surroundings.host.push(net("fd00::/8"));
         assert_eq!(surroundings.first_free(&pool), None);
+    }
+
+    #[test]
+    fn pools_are_configured_for_each_family() {
+        let ula = ula_prefix([1, 2, 3, 4, 5]);
+        let read = |texts: &[&str]| {
+            let configured: Vec<Pool> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            pools(&configured, ula).map(|pools| pools.iter().map(|pool| pool.base.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&[]).unwrap().len(), DEFAULT_POOLS.len() + 1);
+        assert_eq!(read(&["base=10.201.0.0/16,size=24"]).unwrap(), ["10.201.0.0/16", "fd01:203:405::/48"]);
+        let v6 = read(&["size=64,base=fd00:201::/48"]).unwrap();
+        assert_eq!((v6[0].as_str(), v6.len()), ("fd00:201::/48", DEFAULT_POOLS.len() + 1));
+        let error = read(&["base=10.0.0.0/8,size=24", "base=10.1.0.0/16,size=24"]).unwrap_err().to_string();
+        assert_eq!(error, "the default address pools 10.0.0.0/8 and 10.1.0.0/16 overlap");
+    }
+
+    #[test]
+    fn pools_that_are_none() {
+        for (text, why) in [
+            ("10.0.0.0/8", "base=CIDR"),
+            ("base=10.0.0.0/8", "base=CIDR"),
+            ("base=10.0.0.0/8,size=24,colour=red", "base=CIDR"),
+            ("base=banana,size=24", "\"banana\""),
+            ("base=10.0.0.1/8,size=24", "should be 10.0.0.0/8"),
+            ("base=127.0.0.0/8,size=24", "loopback"),
+            ("base=10.0.0.0/16,size=8", "from 16 to 30"),
+            ("base=10.0.0.0/16,size=31", "from 16 to 30"),
+            ("base=fd00::/48,size=127", "from 48 to 126"),
+            ("base=10.0.0.0/16,size=big", "\"big\""),
+        ] {
+            let error = text.parse::<Pool>().unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 
     #[test]

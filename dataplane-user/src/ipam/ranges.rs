@@ -56,6 +56,13 @@ impl RangeSet {
         (lowest <= last).then_some(lowest)
     }
 
+    /// How many numbers from `first` to `last` are in the set.
+    pub fn count(&self, first: u128, last: u128) -> u128 {
+        let ranges = self.ranges.range(..=last).rev().take_while(|(_, end)| **end >= first);
+        let within = ranges.map(|(start, end)| (*end).min(last) - (*start).max(first));
+        within.fold(0, |sum: u128, width| sum.saturating_add(width).saturating_add(1))
+    }
+
     fn range_of(&self, value: u128) -> Option<(u128, u128)> {
         let (&first, &last) = self.ranges.range(..=value).next_back()?;
         (value <= last).then_some((first, last))
@@ -106,6 +113,8 @@ mod tests {
                 prop_assert_eq!(ranges.contains(value), plain.contains(&value));
             }
             prop_assert_eq!(ranges.lowest_absent(from, 39), (from..40).find(|value| !plain.contains(value)));
+            prop_assert_eq!(ranges.count(from, 39), plain.range(from..40).count() as u128);
+            prop_assert_eq!(ranges.count(0, from), plain.range(..=from).count() as u128);
             let merged = plain.iter().filter(|value| !plain.contains(&(**value + 1))).count();
             prop_assert_eq!(ranges.ranges.len(), merged);
         }

@@ -120,6 +120,21 @@ pub fn is_alive(path: &Path) -> bool {
     statfs(path).is_ok_and(|status| status.filesystem_type() == NSFS_MAGIC)
 }
 
+/// Gives a namespace that is mounted on `from` a second name.
+pub fn link(from: &Path, to: &Path) -> Result<()> {
+    let action = || format!("keep network namespace {} as {}", from.display(), to.display());
+    if is_alive(to) {
+        return Err(Error::io(action(), io::Error::from(io::ErrorKind::AlreadyExists)));
+    }
+    OpenOptions::new().create(true).truncate(false).write(true).open(to).to(action)?;
+    let mounted = mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+    if mounted.is_err() {
+        // Nothing is mounted on it, so this only takes the name back; the first error is the one to tell.
+        let _ = fs::remove_file(to);
+    }
+    mounted.to(action)
+}
+
 /// Removes the name: unmounts and unlinks `path`. The namespace itself ends with the last process inside it.
 ///
 /// Returns whether there was anything to remove.

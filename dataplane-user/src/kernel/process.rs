@@ -9,7 +9,7 @@
 //! | `hosts`, `hostname`, `resolv.conf` | agent | what the container sees under `/etc` |
 //! | `process.json` | shim | who runs: numbers and start times |
 //! | `pid` | shim | the number of COMMAND, for people |
-//! | `log` | COMMAND | its output, when nobody's terminal is attached |
+//! | `log`, `log.1` | shim | COMMAND's output, when nobody's terminal is attached ([`super::log`]) |
 //! | `exit` | shim | the exit code, once everything has ended |
 
 use std::ffi::OsString;
@@ -66,8 +66,16 @@ pub struct ContainerSpec {
 pub enum Stdio {
     /// Input, output and errors of the client that waits for it.
     Terminal([OwnedFd; 3]),
-    /// No input; output and errors are appended to `log` in the container's directory.
+    /// No input; output and errors go to the log in the container's directory.
     Log,
+}
+
+/// What the shim reads in `spec.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Orders {
+    pub(super) spec: ContainerSpec,
+    /// The command's output goes to the log; else to the shim's own standard output and error.
+    pub(super) log: bool,
 }
 
 /// How to start a shim. The default is this very program, `spandrel shim`.
@@ -135,7 +143,7 @@ impl Launcher {
     /// Starts the container's command and returns once it runs. If it cannot be started, the error says why and nothing is left running.
     pub async fn spawn(&self, spec: &ContainerSpec, stdio: Stdio) -> Result<Running> {
         let directory = &spec.directory;
-        write_spec(spec)?;
+        write_orders(&Orders { spec: spec.clone(), log: matches!(stdio, Stdio::Log) })?;
         for name in ["exit", "pid", "process.json"] {
             remove_if_there(&directory.join(name))?;
         }
@@ -233,6 +241,15 @@ impl Running {
         kill_all_of(self.record.clone()).await
     }
 
+    /// Keeps in mind, here and on disk, that the container's network namespace is now kept at `netns`.
+    pub fn keep_netns_at(&mut self, netns: &Path) -> Result<()> {
+        if self.record.netns != netns {
+            netns.clone_into(&mut self.record.netns);
+            write_record(&self.directory, &self.record)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn record(&self) -> &Record {
         &self.record
     }
@@ -292,17 +309,24 @@ pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// What the shim reads.
-pub(super) fn read_spec(directory: &Path) -> Result<ContainerSpec> {
+pub(super) fn read_orders(directory: &Path) -> Result<Orders> {
     let path = directory.join("spec.json");
     let text = fs::read(&path).to(|| format!("read {}", path.display()))?;
     serde_json::from_slice(&text).map_err(|error| Error::Other(format!("{} is damaged: {error}", path.display())))
 }
 
-fn write_spec(spec: &ContainerSpec) -> Result<()> {
-    let path = spec.directory.join("spec.json");
+fn write_orders(orders: &Orders) -> Result<()> {
+    let path = orders.spec.directory.join("spec.json");
     let action = || format!("write {}", path.display());
-    let text = serde_json::to_vec(spec).map_err(io::Error::from).to(action)?;
+    let text = serde_json::to_vec(orders).map_err(io::Error::from).to(action)?;
     write_whole(&path, &text).to(action)
+}
+
+/// Writes down who runs, for this agent and the next.
+pub(super) fn write_record(directory: &Path, record: &Record) -> Result<()> {
+    let action = || format!("record the container's process in {}", directory.display());
+    let text = serde_json::to_vec(record).map_err(io::Error::from).to(action)?;
+    write_whole(&directory.join("process.json"), &text).to(action)
 }
 
 fn read_record(directory: &Path) -> Result<Option<Record>> {

@@ -6,26 +6,35 @@
 //! whatever is left in the container, and writes the exit code. If the shim itself is killed, the kernel kills the command.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, sethostname, setsid};
 
 use super::error::{Context, Error, Result};
+use super::log::{LIMIT, LogWriter, Stream};
 use super::members::{Membership, kill_members, mount_namespace};
 use super::mount::{bind_file, make_slave};
 use super::netns::NetNs;
 use super::pidfd::start_time;
-use super::process::{ContainerSpec, Record, StartFailure, Status, read_spec, record_exit, write_whole};
+use super::process::{
+    ContainerSpec, Record, StartFailure, Status, read_orders, record_exit, write_record, write_whole,
+};
 
 /// The files of the container's directory that it sees under `/etc`.
 const ETC: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
+/// The most that a pipe holds (`/proc/sys/fs/pipe-max-size`).
+const PIPE: usize = 1 << 20;
 
 /// Signals that end a process by default and may be sent to a whole group. The shim lives as long as its container.
 const IGNORED: [libc::c_int; 5] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE];
@@ -49,10 +58,10 @@ pub fn main(directory: &Path, status: RawFd) -> ExitCode {
         }
     }
     match start(directory, &status) {
-        Ok((child, record)) => {
+        Ok((child, record, output)) => {
             let code = answer(&mut status, &Status::Started(record.clone()));
             drop(status);
-            if code == ExitCode::SUCCESS { attend(directory, child, &record) } else { abandon(child) }
+            if code == ExitCode::SUCCESS { attend(directory, child, &record, output) } else { abandon(child) }
         }
         Err(failure) => answer(&mut status, &Status::Failed(failure)),
     }
@@ -68,17 +77,22 @@ fn answer(status: &mut File, message: &Status) -> ExitCode {
 }
 
 /// Everything up to the running command.
-fn start(directory: &Path, status: &File) -> std::result::Result<(Child, Record), StartFailure> {
+fn start(directory: &Path, status: &File) -> std::result::Result<(Child, Record, Option<Output>), StartFailure> {
     let other = |error: Error| StartFailure::Other(error.to_string());
-    let spec = read_spec(directory).map_err(other)?;
+    let orders = read_orders(directory).map_err(other)?;
+    let spec = orders.spec;
     detach(status).map_err(other)?;
     enter_namespaces(&spec).map_err(other)?;
     if !spec.process.directory.is_dir() {
         return Err(StartFailure::NoSuchDirectory(spec.process.directory));
     }
-    let mut child = spawn(&spec)?;
+    let (output, stdio) = match orders.log {
+        true => Output::open(&spec.directory).map(|(output, stdio)| (Some(output), stdio)).map_err(other)?,
+        false => (None, [Stdio::inherit(), Stdio::inherit()]),
+    };
+    let mut child = spawn(&spec, stdio)?;
     match record(&spec, &child) {
-        Ok(record) => Ok((child, record)),
+        Ok(record) => Ok((child, record, output)),
         Err(error) => {
             // Nothing may be left of a container that the agent does not learn of; a child that has ended already is as good.
             let _ = child.kill().and_then(|()| child.wait());
@@ -134,12 +148,13 @@ fn enter_namespaces(spec: &ContainerSpec) -> Result<()> {
     sethostname(&spec.hostname).to(|| format!("set the container's host name to {:?}", spec.hostname))
 }
 
-fn spawn(spec: &ContainerSpec) -> std::result::Result<Child, StartFailure> {
+fn spawn(spec: &ContainerSpec, [stdout, stderr]: [Stdio; 2]) -> std::result::Result<Child, StartFailure> {
     let process = &spec.process;
     let (program, arguments) =
         process.argv.split_first().ok_or_else(|| StartFailure::Other("there is no command to run".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(process.env.iter().cloned()).current_dir(&process.directory);
+    command.stdout(stdout).stderr(stderr);
     let shim = Pid::this();
     // SAFETY: only system calls that may be used between fork and exec.
     unsafe {
@@ -169,18 +184,24 @@ fn record(spec: &ContainerSpec, child: &Child) -> Result<Record> {
         mount_namespace: mount_namespace(shim_pid).to(|| "look at the container's mount namespace")?,
         netns: spec.netns.clone(),
     };
-    let action = || format!("record the container's process in {}", spec.directory.display());
-    let text = serde_json::to_vec(&record).map_err(io::Error::from).to(action)?;
-    write_whole(&spec.directory.join("process.json"), &text).to(action)?;
-    write_whole(&spec.directory.join("pid"), format!("{pid}\n").as_bytes()).to(action)?;
+    write_record(&spec.directory, &record)?;
+    write_whole(&spec.directory.join("pid"), format!("{pid}\n").as_bytes())
+        .to(|| format!("record the container's process in {}", spec.directory.display()))?;
     Ok(record)
 }
 
 /// Waits for the command, clears up after it, and records how it ended.
-fn attend(directory: &Path, child: Child, record: &Record) -> ExitCode {
+fn attend(directory: &Path, child: Child, record: &Record, mut output: Option<Output>) -> ExitCode {
     release_stdio();
-    let code = wait_for(child.id().cast_signed());
+    let command = child.id().cast_signed();
+    let code = match &mut output {
+        Some(output) => output.log_until_end_of(command),
+        None => wait_for(command),
+    };
     kill_rest(record);
+    if let Some(output) = output {
+        output.finish();
+    }
     match record_exit(directory, code) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -206,14 +227,104 @@ fn release_stdio() {
 /// Reaps until the command itself has ended.
 fn wait_for(command: i32) -> i32 {
     loop {
-        match waitpid(None, None) {
-            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == command => return code,
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == command => return 128 + signal as i32,
-            // An orphan of the container, or a signal to us.
-            Ok(_) | Err(Errno::EINTR) => {}
-            // Cannot be: the command is a child that nobody else reaps.
-            Err(_) => return 255,
+        if let Reaped::Command(code) = reap(command, None) {
+            return code;
         }
+    }
+}
+
+/// Who has ended.
+enum Reaped {
+    /// The command, with this exit code.
+    Command(i32),
+    /// An orphan of the container; or there was a signal to us.
+    Another,
+    /// Nobody.
+    Nobody,
+}
+
+fn reap(command: i32, flags: Option<WaitPidFlag>) -> Reaped {
+    match waitpid(None, flags) {
+        Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == command => Reaped::Command(code),
+        Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == command => Reaped::Command(128 + signal as i32),
+        Ok(WaitStatus::StillAlive) => Reaped::Nobody,
+        Ok(_) | Err(Errno::EINTR) => Reaped::Another,
+        // Cannot be: the command is a child that nobody else reaps.
+        Err(_) => Reaped::Command(255),
+    }
+}
+
+/// The command's output on its way to the log.
+struct Output {
+    log: LogWriter,
+    /// What is left of it, in the order of [`Stream::BOTH`]; none once the container has closed its end.
+    pipes: [Option<PipeReader>; 2],
+    /// Tells of children that have ended.
+    children: SignalFd,
+}
+
+impl Output {
+    /// With the ends of the pipes that are the command's.
+    fn open(directory: &Path) -> Result<(Self, [Stdio; 2])> {
+        let action = || "set up the container's log";
+        let (stdout, stdout_end) = io::pipe().to(action)?;
+        let (stderr, stderr_end) = io::pipe().to(action)?;
+        for pipe in [&stdout, &stderr] {
+            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).to(action)?;
+        }
+        // Blocked, it is only told by the descriptor. The command's own signals are reset before it starts.
+        let mut ended = SigSet::empty();
+        ended.add(Signal::SIGCHLD);
+        ended.thread_block().to(action)?;
+        let children = SignalFd::with_flags(&ended, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).to(action)?;
+        let log = LogWriter::open(directory, LIMIT)?;
+        let output = Self { log, pipes: [Some(stdout), Some(stderr)], children };
+        Ok((output, [stdout_end.into(), stderr_end.into()]))
+    }
+
+    /// Takes down what the container says, and reaps, until the command itself has ended.
+    fn log_until_end_of(&mut self, command: i32) -> i32 {
+        loop {
+            match reap(command, Some(WaitPidFlag::WNOHANG)) {
+                Reaped::Command(code) => return code,
+                Reaped::Another => {}
+                Reaped::Nobody => {
+                    self.wait();
+                    self.take();
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to read or somebody has ended.
+    fn wait(&self) {
+        let watched = self.pipes.iter().flatten().map(AsRawFd::as_raw_fd).chain([self.children.as_fd().as_raw_fd()]);
+        let mut watched: Vec<_> = watched.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+        // SAFETY: poll(2) reads and writes as many entries as it is told of. Interrupted or not, the caller looks anew.
+        unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, -1) };
+        while matches!(self.children.read_signal(), Ok(Some(_))) {}
+    }
+
+    /// Takes what can be read now: no more than a full pipe, so that whoever never pauses keeps us from nothing else.
+    fn take(&mut self) {
+        let mut buffer = [0; 16 << 10];
+        for (stream, pipe) in Stream::BOTH.into_iter().zip(&mut self.pipes) {
+            for _ in 0..PIPE / buffer.len() {
+                let Some(reader) = pipe else { break };
+                match reader.read(&mut buffer) {
+                    Ok(count @ 1..) => self.log.take(stream, &buffer[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Ok(0) | Err(_) => *pipe = None,
+                }
+            }
+        }
+    }
+
+    /// When all processes of the container have ended: takes the rest.
+    fn finish(mut self) {
+        self.take();
+        self.log.finish();
     }
 }
 

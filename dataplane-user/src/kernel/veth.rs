@@ -38,6 +38,14 @@ pub struct VethSpec {
     pub gateways: Vec<IpAddr>,
 }
 
+/// A container's interface as it ought to be, whatever is at its other end.
+pub(super) struct Inside<'a> {
+    pub(super) name: &'a str,
+    pub(super) mac: [u8; 6],
+    pub(super) mtu: Option<u32>,
+    pub(super) addresses: &'a [IpNet],
+}
+
 /// A veth pair as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Veth {
@@ -67,7 +75,8 @@ impl Netlink {
             }
         };
         // The container's side first: it must not be heard before the port is closed against its neighbours, so that goes up last.
-        changed |= inside.ensure_container_end(container.clone(), spec).await?;
+        let end = Inside { name: &spec.container_name, mac: spec.mac, mtu: Some(spec.mtu), addresses: &spec.addresses };
+        changed |= inside.ensure_container_end(container.clone(), &end).await?;
         let (host_changed, bridged) = self.ensure_host_end(&host, spec).await?;
         changed |= host_changed;
         // Only now: a route needs its interface to be up.
@@ -153,20 +162,20 @@ impl Netlink {
     }
 
     /// Sets up the container's end, and its loopback interface.
-    async fn ensure_container_end(&self, mut link: Link, spec: &VethSpec) -> Result<bool> {
+    pub(super) async fn ensure_container_end(&self, mut link: Link, spec: &Inside<'_>) -> Result<bool> {
         let mut changed = self.bring_up(&self.expect_link("lo").await?).await?;
-        if link.name != spec.container_name {
-            self.rename(&mut link, &spec.container_name).await?;
+        if link.name != spec.name {
+            self.rename(&mut link, spec.name).await?;
             changed = true;
         }
-        let attributes = Attributes { alias: None, mac: Some(spec.mac), mtu: Some(spec.mtu), master: None };
+        let attributes = Attributes { alias: None, mac: Some(spec.mac), mtu: spec.mtu, master: None };
         changed |= self.mend(&link, attributes).await?;
         // Addresses and routes come from the agent; a neighbour that plays router must not be able to add any.
         let has_ipv6 = spec.addresses.iter().any(|address| address.addr().is_ipv6());
         let values = [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", if has_ipv6 { "0" } else { "1" })];
-        changed |= self.netns.run(|| set_ipv6_sysctls(&spec.container_name, &values))??;
+        changed |= self.netns.run(|| set_ipv6_sysctls(spec.name, &values))??;
         changed |= self.bring_up(&link).await?;
-        Ok(changed | self.set_addresses(&link, &spec.addresses).await?)
+        Ok(changed | self.set_addresses(&link, spec.addresses).await?)
     }
 
     /// Gives an interface another name, for which it must be off for a moment.

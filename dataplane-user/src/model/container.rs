@@ -1,16 +1,23 @@
 //! A container: one command in a network namespace of its own, and its endpoints on networks.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Place, PortBinding, PublishedPort};
+use super::{
+    Driver, EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Naming, Place, PortBinding,
+    PublishedPort,
+};
 
 /// Exit code of a container whose real one nobody saw, as when the machine was switched off.
 pub const UNKNOWN_EXIT: i32 = 137;
+
+/// What stands before a container in the network mode of those that share its network namespace.
+pub const SHARED: &str = "container:";
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +65,9 @@ pub struct Endpoint {
     pub network_name: String,
     /// Its slot in the data plane.
     pub slot: u32,
+    /// What carries the network.
+    #[serde(default)]
+    pub driver: Driver,
     /// The network has no way to outside.
     pub internal: bool,
     /// The container interface's address.
@@ -81,7 +91,7 @@ pub struct Endpoint {
     pub trusts: bool,
     /// Interface name inside the container.
     pub interface: String,
-    /// Name of the host's end of the veth.
+    /// Name of the host's end of the veth; empty on a macvlan network.
     pub host_interface: String,
     /// What the user asked for, as opposed to what was chosen.
     pub requested: EndpointRequest,
@@ -95,13 +105,34 @@ impl Endpoint {
         v4.into_iter().chain(v6)
     }
 
-    /// Where ports can be published in one family; nowhere on an internal network.
+    /// Where ports can be published in one family; nowhere on an internal network and on one that is not ours to lead.
     fn place(&self, v6: bool) -> Option<Place> {
         let (gateway, address, mode) = match v6 {
             false => (self.gateway_v4.is_some(), self.ipv4.map(|net| IpAddr::V4(net.addr())), self.mode_v4),
             true => (self.gateway_v6.is_some(), self.ipv6.map(|net| IpAddr::V6(net.addr())), self.mode_v6),
         };
-        address.filter(|_| gateway).map(|address| Place { endpoint: self.slot, address, mode })
+        address.filter(|_| gateway && self.driver == Driver::Bridge).map(|address| Place {
+            endpoint: self.slot,
+            address,
+            mode,
+        })
+    }
+}
+
+/// A network that a container joins at its next start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The network's identifier.
+    pub network: Id,
+    /// The network's name: another one of that name is as good, should this one have been removed.
+    pub network_name: String,
+    /// What the user asked for there.
+    pub requested: EndpointRequest,
+}
+
+impl From<Endpoint> for Attachment {
+    fn from(endpoint: Endpoint) -> Self {
+        Attachment { network: endpoint.network, network_name: endpoint.network_name, requested: endpoint.requested }
     }
 }
 
@@ -126,15 +157,24 @@ pub struct Container {
     pub created: Timestamp,
     /// Where it is in its life.
     pub state: State,
-    /// The network that it was started on.
+    /// The network that it was started on, or `container:` and the id of the container whose network it shares.
     pub network_mode: String,
-    /// Its places on networks; empty once it has exited and on the networks `host` and `none`.
+    /// Its places on networks; empty once it has exited, on the networks `host` and `none`, and where it shares another's.
     pub endpoints: Vec<Endpoint>,
+    /// The networks that it will be on; empty while it runs.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
     /// The ports that it says it serves, in order.
     #[serde(default)]
     pub exposed: Vec<ExposedPorts>,
     /// Its published ports. They stay on record after the exit, but are free then.
     pub ports: Vec<PortBinding>,
+    /// What was asked for in the files in which its resolver looks.
+    #[serde(default)]
+    pub naming: Naming,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Container {
@@ -146,6 +186,23 @@ impl Container {
     /// Whether it lives in the host's network namespace.
     pub fn on_host_network(&self) -> bool {
         self.network_mode == "host"
+    }
+
+    /// The container whose network namespace it shares.
+    pub fn shares(&self) -> Option<Id> {
+        self.network_mode.strip_prefix(SHARED)?.parse().ok()
+    }
+
+    /// All its names on the network of an endpoint, each once; the first is the one that its addresses have.
+    pub fn names_on(&self, endpoint: &Endpoint) -> Vec<String> {
+        let mut names = vec![self.name.clone()];
+        let further = endpoint.requested.aliases.iter().cloned().chain([self.id.short(), self.hostname.clone()]);
+        for name in further {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// Its endpoint on a network.
@@ -206,13 +263,13 @@ impl Named for Container {
     }
 }
 
-/// The endpoint that carries the default route of a family: non-internal networks only, those with
-/// both families first, then by name, as Docker chooses.
+/// The endpoint that carries the default route of a family: the one with the highest priority of those that lead outside, then one with both
+/// families, then the first by name, as Docker chooses.
 pub fn default_route_endpoint(endpoints: &[Endpoint], v6: bool) -> Option<&Endpoint> {
-    endpoints
-        .iter()
-        .filter(|e| if v6 { e.gateway_v6.is_some() } else { e.gateway_v4.is_some() })
-        .min_by_key(|e| (!(e.gateway_v4.is_some() && e.gateway_v6.is_some()), &e.network_name))
+    endpoints.iter().filter(|e| if v6 { e.gateway_v6.is_some() } else { e.gateway_v4.is_some() }).min_by_key(|e| {
+        let dual = e.gateway_v4.is_some() && e.gateway_v6.is_some();
+        (Reverse(e.requested.gw_priority), !dual, &e.network_name)
+    })
 }
 
 #[cfg(test)]
@@ -226,6 +283,7 @@ mod tests {
             network: Id::random(),
             network_name: network.into(),
             slot,
+            driver: Driver::Bridge,
             internal,
             mac: MacAddress::random(),
             ipv4: v4.map(|text| text.parse().unwrap()),
@@ -253,9 +311,16 @@ mod tests {
         let inside = endpoint("a", 4, Some("10.0.4.2/24"), Some("fd01::2/64"), true);
         assert_eq!(slot(&[front.clone(), inside.clone()], false), Some(1));
         assert_eq!(slot(&[front.clone(), back.clone(), inside.clone()], false), Some(2));
-        let all = [front, back, dual, inside.clone()];
+        let mut all = [front, back, dual, inside.clone()];
         assert_eq!((slot(&all, false), slot(&all, true)), (Some(3), Some(3)));
         assert_eq!(slot(&[inside], false), None);
+        // Each family by itself: what has no way out over one of them stays behind, whatever its priority.
+        all[0].requested.gw_priority = 1;
+        all[3].requested.gw_priority = 9;
+        assert_eq!((slot(&all, false), slot(&all, true)), (Some(1), Some(3)));
+        all[1].requested.gw_priority = 2;
+        all[2].requested.gw_priority = -1;
+        assert_eq!((slot(&all, false), slot(&all, true)), (Some(2), Some(3)));
     }
 
     fn container(endpoints: Vec<Endpoint>, ports: Vec<PortBinding>) -> Container {
@@ -271,15 +336,27 @@ mod tests {
             state: State::Created,
             network_mode: "n".into(),
             endpoints,
+            attachments: vec![],
             exposed: vec![],
             ports,
+            naming: Naming::default(),
+            labels: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn names_on_a_network() {
+        let mut endpoint = endpoint("n", 1, Some("10.0.1.2/24"), None, false);
+        endpoint.requested.aliases = vec!["www".into(), "web".into()];
+        let container = container(vec![], vec![]);
+        assert_eq!(container.names_on(&endpoint), ["web".into(), "www".into(), container.id.short()]);
     }
 
     fn binding(host_ip: Option<&str>, host_port: u16) -> PortBinding {
         PortBinding {
             host_ip: host_ip.map(|text| text.parse().unwrap()),
             host_port,
+            choice: None,
             container_port: 80,
             protocol: Protocol::Tcp,
             slot: host_port.into(),

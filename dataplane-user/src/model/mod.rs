@@ -7,17 +7,21 @@ mod container;
 mod error;
 mod id;
 mod mac;
+mod macvlan;
 mod name;
+mod naming;
 mod network;
 mod options;
 mod port;
 mod request;
 
-pub use container::{Container, Endpoint, State, UNKNOWN_EXIT, default_route_endpoint};
+pub use container::{Attachment, Container, Endpoint, SHARED, State, UNKNOWN_EXIT, default_route_endpoint};
 pub use error::{Error, ErrorKind, Result};
 pub use id::Id;
 pub use mac::MacAddress;
-pub use name::{Named, check_hostname, check_interface_name, check_name, random_name, resolve};
+pub use macvlan::{MacvlanMode, MacvlanOptions};
+pub use name::{Named, check_dns_name, check_hostname, check_interface_name, check_name, random_name, resolve};
+pub use naming::{HostEntry, Link, Naming};
 pub use network::{Driver, Network, Scope, Subnet};
 pub use options::{BridgeOptions, DEFAULT_MTU, GatewayMode};
 pub use port::{

@@ -49,6 +49,20 @@ pub fn check_hostname(name: &str) -> Result<()> {
     Err(Error::Invalid(format!("invalid hostname {name:?}: at most 64 letters, digits, '-' and '.' are allowed")))
 }
 
+/// A name that can be asked for in the DNS (RFC 1035 §2.3.4); `what` is what it is.
+pub fn check_dns_name(what: &str, name: &str) -> Result<()> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    if bare.len() <= 253 && bare.split('.').all(label) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "invalid {what} {name:?}: letters, digits, '-' and '_' are allowed, in parts of at most 63 with dots between"
+    )))
+}
+
 /// The kernel's rule for interface names; the error is only the reason.
 pub fn check_interface_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > 15 {
@@ -163,6 +177,16 @@ mod tests {
         }
         for name in ["", "-a", "a-", "a..b", "a b", "a/b", &"x".repeat(65)] {
             assert!(check_hostname(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn dns_names() {
+        for name in ["a", "web-1", "db.example.org", "example.org.", "_srv.x_y", &"x".repeat(63)] {
+            check_dns_name("alias", name).unwrap();
+        }
+        for name in ["", ".", "a..b", "a b", "a/b", "ü", &"x".repeat(64), &["x"; 128].join(".")] {
+            assert!(check_dns_name("alias", name).is_err(), "{name}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A network: a bridge with its subnets, or one of the two predefined nets without addresses.
+//! A network: a bridge or an interface of the host with its subnets, or one of the two predefined nets without addresses.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,14 +7,17 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BridgeOptions, GatewayMode, Id, Named};
+use super::{BridgeOptions, GatewayMode, Id, MacvlanOptions, Named};
 
 /// What carries the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Driver {
     /// A Linux bridge and our eBPF programs.
+    #[default]
     Bridge,
+    /// Interfaces with addresses of their own on an interface of the host; our programs have no part in it.
+    Macvlan,
     /// The host's own namespace.
     Host,
     /// Nothing but loopback.
@@ -26,9 +29,15 @@ impl Driver {
     pub fn as_str(self) -> &'static str {
         match self {
             Driver::Bridge => "bridge",
+            Driver::Macvlan => "macvlan",
             Driver::Host => "host",
             Driver::Null => "null",
         }
+    }
+
+    /// Whether containers have endpoints on such networks.
+    pub fn is_joined(self) -> bool {
+        !matches!(self, Driver::Host | Driver::Null)
     }
 }
 
@@ -88,11 +97,14 @@ pub struct Network {
     pub options: BTreeMap<String, String>,
     /// The driver options, parsed and with defaults.
     pub bridge_options: BridgeOptions,
+    /// The same of a macvlan network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macvlan: Option<MacvlanOptions>,
     /// Labels as they were given.
     pub labels: BTreeMap<String, String>,
-    /// The Linux bridge's name; empty for the drivers `host` and `null`.
+    /// The Linux bridge's name; empty for other drivers.
     pub bridge: String,
-    /// The network's slot in the data plane; 0 for the drivers `host` and `null`.
+    /// The network's slot in the data plane; 0 for other drivers.
     pub slot: u16,
 }
 

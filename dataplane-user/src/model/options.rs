@@ -171,7 +171,7 @@ impl BridgeOptions {
     }
 }
 
-fn invalid(key: &str, value: &str, why: &str) -> Error {
+pub(super) fn invalid(key: &str, value: &str, why: &str) -> Error {
     Error::Invalid(format!("invalid network option {key}={value}: {why}"))
 }
 
@@ -222,7 +222,7 @@ fn host_binding(key: &str, value: &str) -> Result<Option<IpAddr>> {
     }
 }
 
-fn mtu(key: &str, value: &str) -> Result<u32> {
+pub(super) fn mtu(key: &str, value: &str) -> Result<u32> {
     match value.parse::<u32>() {
         Ok(0) => Ok(DEFAULT_MTU),
         Ok(mtu @ 68..=65535) => Ok(mtu),

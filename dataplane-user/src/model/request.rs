@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, MacAddress, PublishRequest, Result};
+use super::{Error, Link, MacAddress, Naming, PublishRequest, Result, check_dns_name};
 
 /// One subnet as it is asked for; all of it may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +128,15 @@ pub struct EndpointRequest {
     pub ipv6: Option<Ipv6Addr>,
     /// `--mac-address`.
     pub mac: Option<MacAddress>,
+    /// `--network-alias`: further names on the network.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// `--link`: other containers under names that only this one knows.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// `--gw-priority`: the endpoint with the highest one gives the default route.
+    #[serde(default)]
+    pub gw_priority: i64,
 }
 
 impl EndpointRequest {
@@ -141,7 +150,18 @@ impl EndpointRequest {
             ipv4: given(ipv4, |text| text.parse().map_err(|_| invalid(text, "IPv4")))?,
             ipv6: given(ipv6, |text| text.parse().map_err(|_| invalid(text, "IPv6")))?,
             mac: given(mac, str::parse)?,
+            ..Default::default()
         })
+    }
+
+    /// Adds names, as `--network-alias` and `--link` take them.
+    pub fn with_names(mut self, aliases: &[String], links: &[String]) -> Result<Self> {
+        for alias in aliases {
+            check_dns_name("alias", alias)?;
+        }
+        self.aliases = aliases.to_vec();
+        self.links = links.iter().map(|link| link.parse()).collect::<Result<_>>()?;
+        Ok(self)
     }
 
     /// Whether an address is asked for.
@@ -161,20 +181,26 @@ pub struct RunRequest {
     pub command: Vec<String>,
     /// The command's whole environment, `NAME=VALUE`; a later one wins, HOSTNAME is added.
     pub env: Vec<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
     /// The directory in which the command starts.
     pub working_dir: String,
     /// Forget the container when its command ends.
     pub auto_remove: bool,
-    /// The network by name or id; `bridge` if left out.
+    /// The network by name or id, or `container:` and a container; `bridge` if left out.
     pub network: Option<String>,
     /// Wishes for the endpoint.
     pub endpoint: EndpointRequest,
+    /// Further networks, with the wishes for the endpoints there.
+    pub further: Vec<(String, EndpointRequest)>,
     /// Ports to publish.
     pub publish: PublishRequest,
     /// Publish all exposed ports, too.
     pub publish_all: bool,
     /// `--expose` specifications.
     pub expose: Vec<String>,
+    /// Wishes for the files in which its resolver looks.
+    pub naming: Naming,
 }
 
 /// A further command in a running container.

@@ -20,6 +20,7 @@ fn network(name: &str) -> Network {
         enable_ipv6: false,
         subnets: vec![],
         options: BTreeMap::new(),
+        macvlan: None,
         bridge_options: BridgeOptions::default(),
         labels: BTreeMap::from([("a".into(), "b".into())]),
         bridge: "br-0".into(),
@@ -40,8 +41,11 @@ fn container(name: &str) -> Container {
         state: State::Running { pid: 1, started: Timestamp::now() },
         network_mode: "bridge".into(),
         endpoints: vec![],
+        attachments: vec![],
         exposed: vec![],
         ports: vec![],
+        naming: Default::default(),
+        labels: BTreeMap::from([("a".into(), "b".into())]),
     }
 }
 

@@ -6,6 +6,7 @@
 mod containers;
 mod floods;
 mod load;
+mod names;
 mod packets;
 mod peers;
 mod shield;
@@ -70,6 +71,8 @@ enum Part {
     Shield,
     /// Millions of frames from random addresses at published ports, and what becomes of those who use them; only if asked for
     Floods,
+    /// Name look-ups of a container among 2,000, next to dnsmasq; only if asked for
+    Names,
 }
 
 /// What was measured; this is what `--json` prints.
@@ -79,6 +82,7 @@ struct Report {
     packets: Vec<packets::Times>,
     shield: Vec<shield::Samples>,
     floods: Vec<floods::Figures>,
+    names: Vec<names::Samples>,
 }
 
 /// Measures what the options name and prints it.
@@ -120,6 +124,15 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
             println!("{}", floods::report(&report.floods));
         }
     }
+    if args.only == Some(Part::Names) {
+        let spandrel = spandrel_to_measure(workspace, args)?;
+        crate::peers::ensure(workspace)?;
+        say("Measuring", "name look-ups, and dnsmasq");
+        report.names = names(args, &spandrel)?;
+        if !args.json {
+            println!("{}", names::report(&report.names));
+        }
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     }
@@ -148,6 +161,14 @@ fn shield(args: &BenchArgs, spandrel: &Path) -> Result<Vec<shield::Samples>> {
         return shield::measure(spandrel, args);
     }
     Ok(as_root(args, spandrel, "shield")?.shield)
+}
+
+/// Measures look-ups, which takes root, too.
+fn names(args: &BenchArgs, spandrel: &Path) -> Result<Vec<names::Samples>> {
+    if geteuid().is_root() {
+        return names::measure(spandrel, args);
+    }
+    Ok(as_root(args, spandrel, "names")?.names)
 }
 
 /// Calls this program once more, as root, for one part.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use spandrel_tests::Net;
+use hickory_proto::rr::RecordType;
+use spandrel_tests::{Net, addresses};
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,6 +40,11 @@ enum Probe {
         #[arg(value_name = "HOST:PORT")]
         server: String,
     },
+    /// Ask a container's name server for the IPv4 addresses of a name, and print them in the order of its answer
+    Names {
+        /// What to look up
+        name: String,
+    },
 }
 
 /// Runs the program that was asked for.
@@ -47,6 +53,7 @@ pub(crate) fn run(args: &ProbeArgs) -> ExitCode {
         Probe::Ping { address } => ping(*address),
         Probe::Serve { port } => serve(*port),
         Probe::Get { server } => get(server),
+        Probe::Names { name } => names(name),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,8 +65,7 @@ pub(crate) fn run(args: &ProbeArgs) -> ExitCode {
 }
 
 fn ping(address: IpAddr) -> Result<()> {
-    let here = Net::open("here", Path::new("/proc/self/ns/net")).context("cannot open this network namespace")?;
-    match here.briefly().ping(address) {
+    match here()?.briefly().ping(address) {
         Ok(time) => println!("reply from {address} in {:.2} ms", time.as_secs_f64() * 1000.0),
         Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
             bail!("no reply from {address}")
@@ -67,6 +73,19 @@ fn ping(address: IpAddr) -> Result<()> {
         Err(error) => bail!("{address} is unreachable: {error}"),
     }
     Ok(())
+}
+
+fn names(name: &str) -> Result<()> {
+    let answer = here()?.look_up(name, RecordType::A).context("no answer from the name server")?;
+    for address in addresses(&answer) {
+        println!("{address}");
+    }
+    Ok(())
+}
+
+/// The namespace in which this runs.
+fn here() -> Result<Net> {
+    Net::open("here", Path::new("/proc/self/ns/net")).context("cannot open this network namespace")
 }
 
 fn serve(port: u16) -> Result<()> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::endpoint::EndpointSettings;
 use super::{moment, null_is_default};
@@ -15,7 +16,7 @@ use super::{moment, null_is_default};
 pub type PortMap = BTreeMap<String, Option<Vec<PortBinding>>>;
 
 /// One line of `ps`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerSummary {
     /// 64 hexadecimal digits.
@@ -50,7 +51,7 @@ pub struct ContainerSummary {
 }
 
 /// The part of [`HostConfig`] that a list shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct HostConfigSummary {
     /// The network that the container was started on.
@@ -58,7 +59,7 @@ pub struct HostConfigSummary {
 }
 
 /// The part of [`NetworkSettings`] that a list shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworkSettingsSummary {
     /// Endpoints by network name.
@@ -67,7 +68,7 @@ pub struct NetworkSettingsSummary {
 }
 
 /// A port in the list of containers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PortSummary {
     /// The host's address; absent if the port is not published.
@@ -84,7 +85,7 @@ pub struct PortSummary {
 }
 
 /// A host address and port that lead to a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PortBinding {
     /// The host's address.
@@ -96,7 +97,7 @@ pub struct PortBinding {
 }
 
 /// Everything about one container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerInspect {
     /// 64 hexadecimal digits.
@@ -139,7 +140,7 @@ pub struct ContainerInspect {
 }
 
 /// What a container's process does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct State {
     /// One word: `created`, `running` or `exited`.
@@ -170,7 +171,7 @@ pub struct State {
 }
 
 /// What a container was told to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerConfig {
     /// Its host name.
@@ -196,11 +197,11 @@ pub struct ContainerConfig {
 }
 
 /// An object without fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Nothing {}
 
 /// How a container was started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct HostConfig {
     /// The network that the container was started on.
@@ -210,10 +211,31 @@ pub struct HostConfig {
     pub port_bindings: PortMap,
     /// Whether it goes away when its command ends.
     pub auto_remove: bool,
+    /// What was asked for in the files in which its resolver looks.
+    #[serde(flatten)]
+    pub naming: Naming,
+}
+
+/// The part of [`HostConfig`] about the files in which a container's resolver looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Naming {
+    /// Name servers.
+    #[serde(deserialize_with = "null_is_default")]
+    pub dns: Vec<String>,
+    /// Options of the resolver.
+    #[serde(deserialize_with = "null_is_default")]
+    pub dns_options: Vec<String>,
+    /// Search domains.
+    #[serde(deserialize_with = "null_is_default")]
+    pub dns_search: Vec<String>,
+    /// Further lines of /etc/hosts, `NAME:IP`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub extra_hosts: Vec<String>,
 }
 
 /// A container's addresses and ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworkSettings {
     /// The id of its network namespace.
@@ -230,7 +252,7 @@ pub struct NetworkSettings {
 }
 
 /// The answer to `POST /containers/{id}/wait`, and the last word of an attached run or exec.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct WaitResponse {
     /// The command's exit code; 128 + n if signal n ended it.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::null_is_default;
 
 /// Docker's `EndpointSettings`: in requests the wishes, in answers the facts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct EndpointSettings {
     /// Addresses that the client asks for.
@@ -55,7 +56,7 @@ pub struct EndpointSettings {
 }
 
 /// Addresses that a client asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct EndpointIpamConfig {
     /// The wanted IPv4 address.
@@ -70,7 +71,7 @@ pub struct EndpointIpamConfig {
 }
 
 /// An endpoint as its network lists it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct EndpointResource {
     /// The container's name.

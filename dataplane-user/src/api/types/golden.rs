@@ -162,7 +162,9 @@ fn container() {
         "HostConfig": {
             "NetworkMode": "mynetwork",
             "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
-            "AutoRemove": false
+            "AutoRemove": false,
+            "Dns": ["192.0.2.53"], "DnsOptions": ["ndots:2"], "DnsSearch": ["example.org"],
+            "ExtraHosts": ["gate:host-gateway"]
         },
         "Mounts": [],
         "Config": {

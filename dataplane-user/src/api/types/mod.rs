@@ -7,6 +7,7 @@
 
 pub mod container;
 pub mod endpoint;
+pub mod event;
 #[cfg(test)]
 mod golden;
 pub mod moment;
@@ -15,9 +16,10 @@ pub mod spandrel;
 pub mod system;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 /// The body of every answer that is an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// One sentence: what is wrong, where, and what would be right.
     pub message: String,

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::endpoint::{EndpointResource, EndpointSettings};
 use super::{is_false, null_is_default};
 
 /// A network, as the list and `inspect` show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Network {
     /// The network's name.
@@ -44,6 +45,9 @@ pub struct Network {
     /// Its endpoints by container id; `inspect` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containers: Option<BTreeMap<String, EndpointResource>>,
+    /// How full it is; `inspect` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// The driver's options.
     #[serde(default, deserialize_with = "null_is_default")]
     pub options: BTreeMap<String, String>,
@@ -52,8 +56,37 @@ pub struct Network {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What is now the case with a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Status {
+    /// Of its addresses.
+    #[serde(rename = "IPAM")]
+    pub ipam: IpamStatus,
+}
+
+/// What is now the case with a network's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IpamStatus {
+    /// By subnet, in CIDR notation.
+    pub subnets: BTreeMap<String, SubnetStatus>,
+}
+
+/// How full a subnet is. Numbers that are too large for 64 bits are shown as the largest of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SubnetStatus {
+    /// Addresses that somebody has, or that are never handed out.
+    #[serde(rename = "IPsInUse")]
+    pub ips_in_use: u64,
+    /// Addresses that containers can still get without asking for them.
+    #[serde(rename = "DynamicIPsAvailable")]
+    pub dynamic_ips_available: u64,
+}
+
 /// How a network hands out addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Ipam {
     /// `default`, ours.
@@ -67,7 +100,7 @@ pub struct Ipam {
 }
 
 /// One subnet of a network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct IpamConfig {
     /// The subnet, in CIDR notation.
@@ -85,7 +118,7 @@ pub struct IpamConfig {
 }
 
 /// The name of the network that a configuration comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ConfigReference {
     /// The network's name; empty if there is none.
@@ -94,7 +127,7 @@ pub struct ConfigReference {
 }
 
 /// The body of `POST /networks/create`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateRequest {
     /// The new network's name.
@@ -139,7 +172,7 @@ pub struct CreateRequest {
 }
 
 /// The answer to `POST /networks/create`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateResponse {
     /// The new network's id.
@@ -148,8 +181,17 @@ pub struct CreateResponse {
     pub warning: String,
 }
 
+/// The answer to `POST /networks/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PruneResponse {
+    /// The names of the networks that were removed.
+    #[serde(deserialize_with = "null_is_default")]
+    pub networks_deleted: Vec<String>,
+}
+
 /// The body of `POST /networks/{id}/connect`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ConnectRequest {
     /// The container's name or id.
@@ -161,7 +203,7 @@ pub struct ConnectRequest {
 }
 
 /// The body of `POST /networks/{id}/disconnect`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DisconnectRequest {
     /// The container's name or id.

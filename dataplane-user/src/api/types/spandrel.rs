@@ -1,13 +1,14 @@
 //! What Docker has no object for: run in one step, exec in one step, ports of a running container, counters.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::container::ContainerConfig;
+use super::container::{ContainerConfig, Naming};
 use super::endpoint::EndpointSettings;
 use super::null_is_default;
 
 /// The body of `POST /spandrel/containers/run`: create and start a container in one step.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RunRequest {
     /// The container's name; empty means "make one up".
@@ -15,12 +16,15 @@ pub struct RunRequest {
     pub name: String,
     /// Command, environment, host name, directory.
     pub config: ContainerConfig,
-    /// The network to join; empty means `bridge`.
+    /// The network to join, or `container:` and the container whose network to share; empty means `bridge`.
     #[serde(deserialize_with = "null_is_default")]
     pub network: String,
     /// Addresses that the container wishes there.
     #[serde(deserialize_with = "null_is_default")]
     pub endpoint: EndpointSettings,
+    /// Further networks to join.
+    #[serde(deserialize_with = "null_is_default")]
+    pub further: Vec<Join>,
     /// Ports to publish.
     #[serde(flatten)]
     pub publish: PublishRequest,
@@ -30,6 +34,9 @@ pub struct RunRequest {
     /// Ports that the container serves, as `--expose` takes them.
     #[serde(deserialize_with = "null_is_default")]
     pub expose: Vec<String>,
+    /// Wishes for the files in which its resolver looks.
+    #[serde(flatten)]
+    pub naming: Naming,
     /// Remove the container when its command ends.
     #[serde(deserialize_with = "null_is_default")]
     pub auto_remove: bool,
@@ -39,9 +46,20 @@ pub struct RunRequest {
     pub attach: bool,
 }
 
+/// A network that a container joins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Join {
+    /// The network.
+    pub network: String,
+    /// What the container wishes there.
+    #[serde(deserialize_with = "null_is_default")]
+    pub endpoint: EndpointSettings,
+}
+
 /// The body of `POST /spandrel/containers/{ref}/publish`, answered by a `PortMap` of these ports, and of `…/unpublish`,
 /// where only the ports matter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PublishRequest {
     /// Ports, as `-p` takes them.
@@ -56,7 +74,7 @@ pub struct PublishRequest {
 }
 
 /// The body of `POST /spandrel/containers/{ref}/exec`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ExecRequest {
     /// The command and its arguments.
@@ -71,7 +89,7 @@ pub struct ExecRequest {
 }
 
 /// The answer to a run or exec, as soon as the command has started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Started {
     /// The id of the container, or of the exec.
@@ -82,7 +100,7 @@ pub struct Started {
 }
 
 /// Packets that were dropped for one reason at one endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Drop {
     /// The reason's short name.
@@ -100,7 +118,7 @@ pub struct Drop {
 }
 
 /// What went through a published port since it was published: one of the answers to `GET /spandrel/ports`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PortStats {
     /// The container's name.

@@ -1,9 +1,14 @@
 //! What the agent says of itself: `GET /version` and `GET /info`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::null_is_default;
 
 /// The answer to `GET /version`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Version {
     /// The product.
@@ -26,7 +31,7 @@ pub struct Version {
 }
 
 /// The product's name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Platform {
     /// The product's name.
@@ -34,17 +39,20 @@ pub struct Platform {
 }
 
 /// One part of the product.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Component {
     /// The part's name.
     pub name: String,
     /// The part's version.
     pub version: String,
+    /// More about it, by Docker's names.
+    #[serde(deserialize_with = "null_is_default")]
+    pub details: BTreeMap<String, String>,
 }
 
 /// The answer to `GET /info`: the part of Docker's that is true of us.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Info {
     /// How many containers there are.
@@ -82,12 +90,22 @@ pub struct Info {
     pub name: String,
     /// The agent's version.
     pub server_version: String,
+    /// Hosts that work together; we know of none.
+    pub swarm: Swarm,
 }
 
 /// The drivers, by kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Plugins {
     /// The network drivers.
     pub network: Vec<String>,
+}
+
+/// Docker's hosts that work together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Swarm {
+    /// Always `inactive`.
+    pub local_node_state: String,
 }

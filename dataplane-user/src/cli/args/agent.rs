@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::ipam::Pool;
 use crate::kernel::dataplane::{DEFAULT_MAX_FLOWS, Timeouts};
 
 /// `spandrel agent`.
@@ -16,6 +17,7 @@ use crate::kernel::dataplane::{DEFAULT_MAX_FLOWS, Timeouts};
 Examples:
   sudo spandrel agent
   sudo spandrel agent --uplink eth0 --uplink wg0
+  sudo spandrel agent --default-address-pool base=10.201.0.0/16,size=24
   sudo spandrel agent --state-dir /tmp/a/state --run-dir /tmp/a/run --teardown"
 )]
 pub(in crate::cli) struct Agent {
@@ -32,6 +34,9 @@ pub(in crate::cli) struct Agent {
     /// Interface that leads outside; may be given several times [default: every interface with a route to elsewhere]
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) uplink: Vec<String>,
+    /// Where subnets come from when none is asked for, instead of the defaults of that family; may be given several times
+    #[arg(long, value_name = "base=CIDR,size=LENGTH")]
+    pub(in crate::cli) default_address_pool: Vec<Pool>,
     /// Remove all containers, networks and programs at the end
     #[arg(long)]
     pub(in crate::cli) teardown: bool,

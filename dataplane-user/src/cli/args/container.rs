@@ -1,9 +1,11 @@
 //! The grammar of the commands about containers.
 
+use std::path::PathBuf;
+
 use clap::{ArgAction, Args};
 
 use super::network::Endpoint;
-use super::{FormatName, Listing, reference};
+use super::{ListFormat, Listing, pair, reference};
 
 /// What `-p` takes.
 const PORT_SPEC: &str = "[IP:][PORT:]PORT[/PROTOCOL]";
@@ -33,7 +35,11 @@ Examples:
   spandrel run -d --name web -p 8080:80 python3 -m http.server 80
   spandrel run -d -p 127.0.0.1:5353:53/udp -p 9000-9010:9000-9010 server --verbose
   spandrel run -d -p 5432:5432 --allow-from 10.0.0.0/8 postgres    only for those clients
-  spandrel run -d --network front --ip 10.0.0.100 sleep infinity"
+  spandrel run -d --network front --ip 10.0.0.100 sleep infinity
+  spandrel run -d --network name=front,gw-priority=1 --network name=back,ip=10.0.1.100 sleep infinity
+  spandrel run --network container:web tcpdump -ni eth0            in web's network namespace
+  spandrel run -d --network front --network-alias db --add-host host:host-gateway postgres
+  spandrel run --network front --dns 192.0.2.53 --dns-search example.org bash"
 )]
 pub(in crate::cli) struct Run {
     /// Print help
@@ -51,11 +57,26 @@ pub(in crate::cli) struct Run {
     /// Assign a name to the container
     #[arg(long)]
     pub(in crate::cli) name: Option<String>,
-    /// Connect a container to a network
-    #[arg(long, visible_alias = "net")]
-    pub(in crate::cli) network: Option<String>,
+    /// Connect a container to a network; may be given several times, such as `name=front,ip=10.0.0.9,gw-priority=1`
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    pub(in crate::cli) network: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) endpoint: Endpoint,
+    /// Add network-scoped alias for the container
+    #[arg(long, visible_alias = "net-alias", value_name = "ALIAS")]
+    pub(in crate::cli) network_alias: Vec<String>,
+    /// Ask this server for names from outside, from the container's network
+    #[arg(long, value_name = "IP")]
+    pub(in crate::cli) dns: Vec<String>,
+    /// Look for names in this domain; `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    pub(in crate::cli) dns_search: Vec<String>,
+    /// Set an option of the resolver, as in resolv.conf
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    pub(in crate::cli) dns_option: Vec<String>,
+    /// Add a line to the container's /etc/hosts; `host-gateway` is the host
+    #[arg(long, value_name = "NAME:IP")]
+    pub(in crate::cli) add_host: Vec<String>,
     /// Publish a container's port(s) to the host
     #[arg(short, long, value_name = PORT_SPEC)]
     pub(in crate::cli) publish: Vec<String>,
@@ -76,6 +97,15 @@ pub(in crate::cli) struct Run {
     /// Set environment variables; a NAME alone takes the caller's value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(in crate::cli) env: Vec<String>,
+    /// Read in a file of environment variables, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) env_file: Vec<PathBuf>,
+    /// Set metadata on a container
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = pair)]
+    pub(in crate::cli) label: Vec<(String, String)>,
+    /// Read in a file of labels, one KEY=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) label_file: Vec<PathBuf>,
     /// Working directory inside the container [default: the caller's]
     #[arg(short, long, value_name = "DIR")]
     pub(in crate::cli) workdir: Option<String>,
@@ -99,6 +129,9 @@ pub(in crate::cli) struct Exec {
     /// Set environment variables; a NAME alone takes the caller's value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(in crate::cli) env: Vec<String>,
+    /// Read in a file of environment variables, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) env_file: Vec<PathBuf>,
     /// Working directory inside the container [default: the caller's]
     #[arg(short, long, value_name = "DIR")]
     pub(in crate::cli) workdir: Option<String>,
@@ -112,10 +145,23 @@ pub(in crate::cli) struct Exec {
 
 /// `spandrel ps`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Filters: id, label, name, network, status.
+
+Examples:
+  spandrel ps -a
+  spandrel ps --filter network=front --filter status=running
+  spandrel ps --format 'table {{.Names}}\\t{{.Ports}}'
+  spandrel rm -f $(spandrel ps -aq)")]
 pub(in crate::cli) struct Ps {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
     pub(in crate::cli) all: bool,
+    /// Show n last created containers (includes all states)
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub(in crate::cli) last: Option<usize>,
+    /// Show the latest created container (includes all states)
+    #[arg(short, long, conflicts_with = "last")]
+    pub(in crate::cli) latest: bool,
     #[command(flatten)]
     pub(in crate::cli) listing: Listing,
 }
@@ -137,9 +183,9 @@ pub(in crate::cli) struct Port {
     /// Show connections, packets and bytes of each published port
     #[arg(long)]
     pub(in crate::cli) stats: bool,
-    /// Print them as a table, or as one JSON object per line
+    /// Print them as `table`, `table TEMPLATE`, `json`, or by a Go template
     #[arg(long, value_name = "FORMAT", requires = "stats")]
-    pub(in crate::cli) format: Option<FormatName>,
+    pub(in crate::cli) format: Option<ListFormat>,
 }
 
 /// `spandrel publish`.
@@ -182,8 +228,100 @@ pub(in crate::cli) struct Unpublish {
     pub(in crate::cli) ports: Vec<String>,
 }
 
+/// `spandrel start`.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "A container starts again as it was: the same command, name, networks and published ports, and the same addresses \
+                             where they were asked for.
+
+Examples:
+  spandrel start web db
+  spandrel start -a job           on the caller's terminal"
+)]
+pub(in crate::cli) struct Start {
+    /// Give the command the caller's terminal, pass signals on and wait for its end
+    #[arg(short, long)]
+    pub(in crate::cli) attach: bool,
+    /// Taken for docker's sake: an attached command always has the caller's input
+    #[arg(short, long, requires = "attach")]
+    interactive: bool,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
+    pub(in crate::cli) containers: Vec<String>,
+}
+
+/// `spandrel restart`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel restart web
+  spandrel restart -t 0 web db      without waiting for their ends")]
+pub(in crate::cli) struct Restart {
+    /// Seconds to wait before killing the container, -1 for ever [default: 10]
+    #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(in crate::cli) timeout: Option<i64>,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
+    pub(in crate::cli) containers: Vec<String>,
+}
+
+/// `spandrel rename`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel rename web old-web")]
+pub(in crate::cli) struct Rename {
+    /// The container's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) container: String,
+    /// Its new name
+    #[arg(value_name = "NEW_NAME", value_parser = reference())]
+    pub(in crate::cli) name: String,
+}
+
+/// `spandrel logs`.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "What a container in the background has written, over all its runs. The last 5 MB are kept, and never more \
+                             than 10 MB.
+
+Examples:
+  spandrel logs web
+  spandrel logs -f -n 10 web                what comes, too, until the container ends
+  spandrel logs -t --since 10m web          the last ten minutes, with times"
+)]
+pub(in crate::cli) struct Logs {
+    /// Follow log output
+    #[arg(short, long)]
+    pub(in crate::cli) follow: bool,
+    /// Show logs since a moment (2026-01-02T13:23:37Z) or for a while (42m)
+    #[arg(long, value_name = "WHEN")]
+    pub(in crate::cli) since: Option<String>,
+    /// Show logs before a moment (2026-01-02T13:23:37Z) or up to a while ago (42m)
+    #[arg(long, value_name = "WHEN")]
+    pub(in crate::cli) until: Option<String>,
+    /// Number of lines to show from the end of the logs
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value = "all", value_parser = line_count)]
+    pub(in crate::cli) tail: String,
+    /// Show timestamps
+    #[arg(short, long)]
+    pub(in crate::cli) timestamps: bool,
+    /// The container's name or id
+    #[arg(value_parser = reference())]
+    pub(in crate::cli) container: String,
+}
+
+/// `all`, or how many.
+fn line_count(text: &str) -> Result<String, String> {
+    match text == "all" || text.parse::<usize>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err("a number of lines or `all` is expected".into()),
+    }
+}
+
 /// `spandrel stop`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel stop web db
+  spandrel stop -t 60 db      a minute to end by itself")]
 pub(in crate::cli) struct Stop {
     /// Seconds to wait before killing the container, -1 for ever [default: 10]
     #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
@@ -195,10 +333,16 @@ pub(in crate::cli) struct Stop {
 
 /// `spandrel rm`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel rm job
+  spandrel rm -f web db      whether they run or not")]
 pub(in crate::cli) struct Rm {
     /// Force the removal of a running container (uses SIGKILL)
     #[arg(short, long)]
     pub(in crate::cli) force: bool,
+    /// Taken for docker's sake: containers have no volumes
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or ids of containers
     #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
     pub(in crate::cli) containers: Vec<String>,

@@ -1,13 +1,17 @@
 //! The grammar of the command line: Docker's commands and flags, and the agent's own.
 
 pub(super) mod agent;
+pub(super) mod apply;
 pub(super) mod container;
 pub(super) mod network;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::template::Template;
 
 /// Where the agent listens unless it is told otherwise.
 pub(super) const DEFAULT_SOCKET: &str = "/run/spandrel/spandrel.sock";
@@ -48,10 +52,17 @@ pub(super) enum Command {
     /// Run the agent that owns the networks
     Agent(agent::Agent),
     /// Manage networks
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_long_help = "Examples:
+  spandrel network create --subnet 10.0.0.0/24 front
+  spandrel network ls
+  spandrel network connect front web"
+    )]
     Network(network::Network),
     /// Create and start a container
-    Run(container::Run),
+    Run(Box<container::Run>),
     /// Execute a command in a running container
     Exec(container::Exec),
     /// List containers
@@ -64,12 +75,28 @@ pub(super) enum Command {
     Publish(container::Publish),
     /// Take back published ports of a running container
     Unpublish(container::Unpublish),
+    /// Start one or more stopped containers
+    Start(container::Start),
     /// Stop one or more running containers
     Stop(container::Stop),
+    /// Restart one or more containers
+    Restart(container::Restart),
+    /// Rename a container
+    Rename(container::Rename),
+    /// Fetch the logs of a container
+    Logs(container::Logs),
     /// Remove one or more containers
     Rm(container::Rm),
+    /// Make networks and containers as a file declares them
+    Apply(apply::Apply),
+    /// Remove the networks and containers that a file has made
+    Down(apply::Down),
     /// Show the packets that were dropped, and why
     Drops(Drops),
+    /// Print completions for a shell
+    Completion(Completion),
+    /// Write manual pages
+    Man(Manual),
     /// Watches one container's command; the agent starts it
     #[command(hide = true)]
     Shim {
@@ -83,34 +110,89 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   spandrel inspect web           a container
-  spandrel inspect front web     a network and a container")]
+  spandrel inspect front web     a network and a container
+  spandrel inspect -f '{{.NetworkSettings.Networks.front.IPAddress}}' web
+  spandrel inspect -f '{{range .NetworkSettings.Networks}}{{.MacAddress}} {{end}}' web
+  spandrel inspect --type network -f json web")]
 pub(super) struct Inspect {
+    #[command(flatten)]
+    pub(super) format: ObjectFormat,
+    /// Only look for objects of this kind
+    #[arg(long = "type", value_name = "KIND", value_enum)]
+    pub(super) kind: Option<Kind>,
     /// Names or ids of containers or networks
     #[arg(required = true, value_name = "CONTAINER|NETWORK", value_parser = reference())]
     pub(super) objects: Vec<String>,
+}
+
+/// The kinds of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// A container.
+    Container,
+    /// A network.
+    Network,
 }
 
 /// `spandrel drops`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   spandrel drops                 a table
-  spandrel drops --format json   one JSON object per line")]
+  spandrel drops --format json   one JSON object per line
+  spandrel drops --format '{{.Reason}} {{.Packets}}'")]
 pub(super) struct Drops {
     #[command(flatten)]
     pub(super) format: Format,
 }
 
-/// How a list is printed.
-#[derive(Clone, Copy, Debug, Args)]
-pub(super) struct Format {
-    /// Print a table, or one JSON object per line
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub(super) format: FormatName,
+/// `spandrel completion`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel completion bash > /etc/bash_completion.d/spandrel
+  spandrel completion zsh > /usr/local/share/zsh/site-functions/_spandrel
+  spandrel completion fish > /etc/fish/completions/spandrel.fish")]
+pub(super) struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: Shell,
 }
 
-/// How a list of objects with ids is printed.
-#[derive(Clone, Copy, Debug, Args)]
+/// The shells that we have completions for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    /// GNU's.
+    Bash,
+    /// The friendly interactive one.
+    Fish,
+    /// Z.
+    Zsh,
+}
+
+/// `spandrel man`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel man /usr/local/share/man/man1
+  spandrel man /tmp/man && man /tmp/man/spandrel-network-create.1")]
+pub(super) struct Manual {
+    /// Where to write them, one for each command
+    #[arg(value_name = "DIR")]
+    pub(super) folder: PathBuf,
+}
+
+/// How a list is printed.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Format {
+    /// `table`, `table TEMPLATE`, `json` (one object per line), or a Go template such as `{{.Name}}`
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(super) format: ListFormat,
+}
+
+/// Which objects with ids are listed, and how they are printed.
+#[derive(Clone, Debug, Args)]
 pub(super) struct Listing {
+    /// Filter output based on conditions provided, such as `name=web`; may be given several times
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = condition)]
+    pub(super) filter: Vec<(String, String)>,
     /// Only display IDs
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -122,17 +204,70 @@ pub(super) struct Listing {
 }
 
 /// The ways to print a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum FormatName {
-    /// Columns for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ListFormat {
+    /// Columns for people, those that the command has by itself.
     Table,
+    /// Columns for people, by a template in which a tab ends a column.
+    Columns(String),
     /// One JSON object per line.
     Json,
+    /// Each object by a template.
+    Template(String),
+}
+
+impl FromStr for ListFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // As a shell hands them over from between single quotes.
+        let unescaped = text.replace("\\t", "\t").replace("\\n", "\n");
+        match unescaped.trim() {
+            "" | "table" => Ok(ListFormat::Table),
+            "json" => Ok(ListFormat::Json),
+            _ => match unescaped.strip_prefix("table ") {
+                Some(columns) => template(columns).map(ListFormat::Columns),
+                None => template(&unescaped).map(ListFormat::Template),
+            },
+        }
+    }
+}
+
+/// How an object is printed: all of it for people, or by a template.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ObjectFormat {
+    /// `json` (one object per line), or a Go template such as `{{.Name}}`
+    #[arg(short, long, value_name = "FORMAT", value_parser = object_format)]
+    pub(super) format: Option<ListFormat>,
+}
+
+fn object_format(text: &str) -> Result<ListFormat, String> {
+    match text {
+        "json" => Ok(ListFormat::Json),
+        text => template(text).map(ListFormat::Template),
+    }
+}
+
+/// A template that can be read.
+fn template(text: &str) -> Result<String, String> {
+    if !text.contains("{{") {
+        return Err("it is neither a name of a format nor a template such as {{.Name}}".into());
+    }
+    Template::parse(text).map(|_| text.to_owned())
 }
 
 /// Names and ids are never empty.
 fn reference() -> clap::builder::NonEmptyStringValueParser {
     clap::builder::NonEmptyStringValueParser::new()
+}
+
+/// Reads a filter's `key=value`.
+fn condition(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("KEY=VALUE is expected")?;
+    match key.trim() {
+        "" => Err("KEY=VALUE is expected".into()),
+        key => Ok((key.to_ascii_lowercase(), value.trim().to_owned())),
+    }
 }
 
 /// Reads `key=value`; a lone `key` has an empty value, as for Docker.
@@ -194,7 +329,7 @@ mod tests {
         assert!(!run.publish_all);
         assert_eq!(run.env, ["A=1", "B"]);
         assert_eq!(run.hostname, "host");
-        assert_eq!(run.network.as_deref(), Some("front"));
+        assert_eq!(run.network, ["front"]);
         assert_eq!(run.endpoint.ip, "10.0.0.9");
         assert_eq!(run.endpoint.ip6, "fd00::9");
         assert_eq!(run.endpoint.mac_address, "02:00:00:00:00:09");
@@ -220,9 +355,18 @@ mod tests {
         assert_eq!((unpublish.container.as_str(), unpublish.ports.join(" ")), ("web", "80".into()));
 
         let Command::Port(port) = parse("spandrel port --stats --format json").unwrap() else { panic!() };
-        assert_eq!((port.container, port.stats, port.format), (None, true, Some(FormatName::Json)));
+        assert_eq!((port.container, port.stats, port.format), (None, true, Some(ListFormat::Json)));
         let Command::Port(port) = parse("spandrel port web 80/udp").unwrap() else { panic!() };
         assert_eq!((port.container.as_deref(), port.port.as_deref(), port.stats), (Some("web"), Some("80/udp"), false));
+    }
+
+    #[test]
+    fn dockers_flags_of_logs() {
+        let Command::Logs(logs) = parse("spandrel logs -ft --since 10m -n 5 web").unwrap() else { panic!() };
+        assert!(logs.follow && logs.timestamps);
+        assert_eq!((logs.since.as_deref(), logs.tail.as_str(), logs.container.as_str()), (Some("10m"), "5", "web"));
+        let Command::Logs(logs) = parse("spandrel logs --tail all web").unwrap() else { panic!() };
+        assert_eq!(logs.tail, "all");
     }
 
     #[test]
@@ -274,6 +418,13 @@ mod tests {
             "spandrel network rm",
             "spandrel stop",
             "spandrel stop -t soon web",
+            "spandrel start",
+            "spandrel restart",
+            "spandrel restart -t soon web",
+            "spandrel rename web",
+            "spandrel logs",
+            "spandrel logs web db",
+            "spandrel logs -n some web",
             "spandrel ps --format yaml",
             "spandrel port",
             "spandrel port web --format json",

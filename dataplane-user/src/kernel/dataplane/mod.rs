@@ -13,7 +13,7 @@ mod programs;
 mod publish;
 mod run;
 mod shield;
-mod sys;
+pub(super) mod sys;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

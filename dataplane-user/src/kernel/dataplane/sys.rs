@@ -1,4 +1,4 @@
-//! The few kernel calls that aya lacks.
+//! The few kernel calls that aya lacks, or makes only for what it finds in an object.
 
 use std::{
     ffi::CString,
@@ -12,8 +12,12 @@ use std::{
 
 /// `BPF_MAP_CREATE` of `linux/bpf.h`.
 const BPF_MAP_CREATE: libc::c_int = 0;
+/// `BPF_MAP_UPDATE_ELEM`.
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 /// `BPF_MAP_DELETE_ELEM`.
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+/// `BPF_PROG_LOAD`.
+const BPF_PROG_LOAD: libc::c_int = 5;
 /// `BPF_OBJ_PIN`.
 const BPF_OBJ_PIN: libc::c_int = 6;
 /// `BPF_OBJ_GET`.
@@ -24,6 +28,8 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 /// `BPF_LINK_DETACH`.
 const BPF_LINK_DETACH: libc::c_int = 34;
+/// The attach type `BPF_SK_LOOKUP`.
+pub(in crate::kernel) const BPF_SK_LOOKUP: u32 = 36;
 /// The attach type `BPF_XDP`.
 const BPF_XDP: u32 = 37;
 /// `XDP_FLAGS_SKB_MODE` of `linux/if_link.h`.
@@ -36,17 +42,34 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 /// The part of `union bpf_attr` that `BPF_MAP_CREATE` uses.
 #[repr(C)]
 #[derive(Default)]
-pub(super) struct MapCreation {
-    pub(super) map_type: u32,
-    pub(super) key_size: u32,
-    pub(super) value_size: u32,
-    pub(super) max_entries: u32,
-    pub(super) map_flags: u32,
+pub(in crate::kernel) struct MapCreation {
+    pub(in crate::kernel) map_type: u32,
+    pub(in crate::kernel) key_size: u32,
+    pub(in crate::kernel) value_size: u32,
+    pub(in crate::kernel) max_entries: u32,
+    pub(in crate::kernel) map_flags: u32,
     /// Descriptor of a map that is like those inside.
-    pub(super) inner_map_fd: u32,
-    pub(super) numa_node: u32,
+    pub(in crate::kernel) inner_map_fd: u32,
+    pub(in crate::kernel) numa_node: u32,
     /// Ends with a zero.
-    pub(super) map_name: [u8; 16],
+    pub(in crate::kernel) map_name: [u8; 16],
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` uses.
+#[repr(C)]
+struct ProgramLoad {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buffer: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    ifindex: u32,
+    attach_type: u32,
 }
 
 /// The part of `union bpf_attr` that map element commands use.
@@ -68,11 +91,12 @@ struct LinkUpdate {
     old_program_fd: u32,
 }
 
-/// The part of `union bpf_attr` that `BPF_LINK_CREATE` uses for a link at an interface.
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` uses.
 #[repr(C)]
 struct LinkCreate {
     program_fd: u32,
-    ifindex: u32,
+    /// Number of an interface, or descriptor of a namespace.
+    target: u32,
     attach_type: u32,
     flags: u32,
 }
@@ -86,8 +110,54 @@ struct Object {
 }
 
 /// Makes a map; aya makes one of maps only from what it finds in an object.
-pub(super) fn create_map(attributes: &MapCreation) -> io::Result<OwnedFd> {
+pub(in crate::kernel) fn create_map(attributes: &MapCreation) -> io::Result<OwnedFd> {
     bpf_fd(BPF_MAP_CREATE, attributes)
+}
+
+/// Sets an element of an array whose values are descriptors.
+pub(in crate::kernel) fn set_descriptor(map: BorrowedFd<'_>, index: u32, value: BorrowedFd<'_>) -> io::Result<()> {
+    let value = value.as_raw_fd() as u32;
+    let attributes = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: (&raw const index).addr() as u64,
+        value: (&raw const value).addr() as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &attributes).map(drop)
+}
+
+/// Loads a program that is written in instructions.
+pub(in crate::kernel) fn load_program(
+    program_type: u32,
+    attach_type: u32,
+    instructions: &[u64],
+) -> io::Result<OwnedFd> {
+    let attributes = ProgramLoad {
+        program_type,
+        instruction_count: instructions.len() as u32,
+        instructions: instructions.as_ptr().addr() as u64,
+        license: c"GPL".as_ptr().addr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buffer: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: [0; 16],
+        ifindex: 0,
+        attach_type,
+    };
+    bpf_fd(BPF_PROG_LOAD, &attributes)
+}
+
+/// Makes a program run in a network namespace.
+pub(in crate::kernel) fn create_netns_link(
+    program: BorrowedFd<'_>,
+    netns: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let (program_fd, target) = (program.as_raw_fd() as u32, netns.as_raw_fd() as u32);
+    bpf_fd(BPF_LINK_CREATE, &LinkCreate { program_fd, target, attach_type, flags: 0 })
 }
 
 /// Removes an element of an array of maps, which aya can only set. Absent is fine.
@@ -108,7 +178,8 @@ pub(super) fn delete_inner_map(outer: BorrowedFd<'_>, index: u32) -> io::Result<
 /// Makes an XDP program run at an interface, in the mode of an `XDP_FLAGS_…_MODE`. aya would try another way where the kernel finds
 /// the request invalid, and take over no link of that kind.
 pub(super) fn create_xdp_link(program: BorrowedFd<'_>, ifindex: u32, mode: u32) -> io::Result<OwnedFd> {
-    let attributes = LinkCreate { program_fd: program.as_raw_fd() as u32, ifindex, attach_type: BPF_XDP, flags: mode };
+    let attributes =
+        LinkCreate { program_fd: program.as_raw_fd() as u32, target: ifindex, attach_type: BPF_XDP, flags: mode };
     bpf_fd(BPF_LINK_CREATE, &attributes)
 }
 

@@ -60,7 +60,8 @@ impl FromStr for Protocol {
 }
 
 /// Which host port a published port may get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum HostPort {
     /// This one.
     Fixed(u16),
@@ -113,6 +114,9 @@ pub struct PortBinding {
     pub host_ip: Option<IpAddr>,
     /// The port on the host; 0 if none has been needed yet, as on a routed network.
     pub host_port: u16,
+    /// What that was chosen from, for the next start to choose again; none if it was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<HostPort>,
     /// The port in the container.
     pub container_port: u16,
     /// Its protocol.
@@ -153,6 +157,21 @@ pub struct PublishedPort {
 }
 
 impl PortBinding {
+    /// What was asked for, for the container's next start.
+    pub fn request(&self) -> PortRequest {
+        PortRequest {
+            host_ip: self.host_ip,
+            host_port: match (self.choice, self.host_port) {
+                (Some(choice), _) => choice,
+                (None, 0) => HostPort::Any,
+                (None, port) => HostPort::Fixed(port),
+            },
+            container_port: self.container_port,
+            protocol: self.protocol,
+            access: AccessRequest { allow_from: Some(self.access.allow_from.clone()), rate: Some(self.access.rate) },
+        }
+    }
+
     /// What the binding means for a container that can be reached at these places: nothing, if the families do not match.
     ///
     /// Without a host address that is every address of the host. A container without IPv6 is reached over IPv6 all the
@@ -222,6 +241,7 @@ mod tests {
         PortBinding {
             host_ip: host_ip.map(|text| text.parse().unwrap()),
             host_port: 8080,
+            choice: None,
             container_port: 80,
             protocol: Protocol::Tcp,
             slot: 1,
