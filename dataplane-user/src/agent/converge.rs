@@ -39,7 +39,7 @@ impl Agent {
         let pools = pools(&options.pools, ula_prefix(store.host_id()?.prefix()))?;
         let netlink = Netlink::open()?;
         let mounted_now = mount::ensure_bpffs(&paths.bpffs())?;
-        let mut dataplane = match Dataplane::open(&paths.bpffs(), &options.dataplane) {
+        let dataplane = match Dataplane::open(&paths.bpffs(), &options.dataplane) {
             Ok(dataplane) => dataplane,
             Err(error) => {
                 // Without programs nothing of ours is in there, and a user may never start us again.
@@ -47,7 +47,7 @@ impl Agent {
                 return Err(undone.into_iter().fold(error.into(), |error: Error, trouble| error.and(trouble)));
             }
         };
-        if let Some(log) = dataplane.take_log() {
+        if let Some(log) = dataplane.log() {
             tokio::spawn(async move {
                 if let Err(error) = log.forward().await {
                     tracing::error!("no longer reading the log of the eBPF programs: {error}");

@@ -69,7 +69,7 @@ impl World {
         // A driver tells from which queue a packet came; without the shield in it, a veth's has none to tell.
         let options = Options { max_flows: MAX_FLOWS, xdp: XdpMode::Native, ..Options::default() };
         let dataplane = Dataplane::open(Path::new(BPFFS), &options).unwrap();
-        let programs = PROGRAMS.map(|name| (name, Program::open(&pin("programs", name)).unwrap()));
+        let programs = PROGRAMS.map(|name| (name, Program::open(&program(name)).unwrap()));
         let names = CONTAINERS.map(Container::veth).into_iter().chain(NETWORKS.map(Network::bridge));
         let names = names.chain(UPLINKS.map(|uplink| uplink.name.to_owned()));
         let mut world = Self {
@@ -84,7 +84,7 @@ impl World {
             port_generations: Map::Array(map("PORT_GENERATIONS")).try_into().unwrap(),
             fragmented: Map::LruHashMap(map("FRAGMENTED")).try_into().unwrap(),
             shelves: Map::Array(map("SHELVES")).try_into().unwrap(),
-            shield: Program::open(&pin("programs", "shield")).unwrap(),
+            shield: Program::open(&program("shield")).unwrap(),
             indices: names.map(|name| (name.clone(), if_nametoindex(name.as_str()).unwrap())).collect(),
         };
         let mut config: Array<_, layout::Config> = Map::Array(map("CONFIG")).try_into().unwrap();
@@ -237,12 +237,18 @@ where
     }
 }
 
-fn pin(kind: &str, name: &str) -> PathBuf {
-    Path::new(BPFFS).join(format!("v{}", layout::VERSION)).join(kind).join(name)
+fn pins(kind: &str) -> PathBuf {
+    Path::new(BPFFS).join(format!("v{}", layout::VERSION)).join(kind)
+}
+
+/// Where a program is pinned: in the one folder that there is.
+fn program(name: &str) -> PathBuf {
+    let folder = std::fs::read_dir(pins("programs")).unwrap().next().unwrap().unwrap();
+    folder.path().join(name)
 }
 
 fn map(name: &str) -> MapData {
-    MapData::from_pin(pin("maps", name)).unwrap()
+    MapData::from_pin(pins("maps").join(name)).unwrap()
 }
 
 fn port_config(slot: u32, port: Port) -> PortConfig {

@@ -110,7 +110,7 @@ impl Dataplane {
 
     fn attach_tcx(&mut self, interface: &str, hook: Hook) -> Result<(), DataplaneError> {
         let pin = self.link_pin(hook.program, interface);
-        let program = programs::classifier(&mut self.ebpf, hook.program)?;
+        let program = self.programs.classifier(hook.program)?;
         let failed = |source| DataplaneError::Program {
             program: hook.program,
             action: format!("attached to {interface}"),
@@ -130,7 +130,7 @@ impl Dataplane {
     }
 
     fn attach_clsact(&mut self, interface: &str, hook: Hook) -> Result<(), DataplaneError> {
-        let program = programs::classifier(&mut self.ebpf, hook.program)?;
+        let program = self.programs.classifier(hook.program)?;
         let failed = |source| DataplaneError::Program {
             program: hook.program,
             action: format!("attached to {interface}"),
@@ -164,7 +164,7 @@ impl Dataplane {
                 if program != name {
                     continue;
                 }
-                let program = programs::classifier(&mut self.ebpf, name)?;
+                let program = self.programs.classifier(name)?;
                 let program = program.fd().map_err(|source| DataplaneError::Program {
                     program: name,
                     action: "replaced".into(),
@@ -229,7 +229,7 @@ impl Dataplane {
         })?;
         for name in programs::SOCKET_PROGRAMS {
             let pin = self.links().join(name);
-            let program = programs::socket_program(&mut self.ebpf, name)?;
+            let program = self.programs.socket(name)?;
             let failed = |source| DataplaneError::Program {
                 program: name,
                 action: "attached to the root cgroup".into(),

@@ -7,10 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    Ebpf, Pod,
-    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap},
-};
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap};
 use dataplane_common::{
     Flow, FlowKey, V4, V6,
     address::AnyAddress,
@@ -99,6 +96,16 @@ pub(super) fn pins(root: &Path) -> Vec<(&'static str, PathBuf)> {
     SHAPES.iter().map(|&(name, ..)| (name, root.join("maps").join(name))).collect()
 }
 
+/// The kernel's numbers of the pinned maps; `None` while one is missing. No two maps have the same one until the next boot.
+pub(super) fn ids(root: &Path) -> Result<Option<Vec<u32>>, DataplaneError> {
+    let paths = pins(root);
+    if !paths.iter().all(|(_, path)| path.exists()) {
+        return Ok(None);
+    }
+    let ids = paths.iter().map(|(_, path)| Ok(MapInfo::from_pin(path)?.id()));
+    ids.collect::<Result<_, DataplaneError>>().map(Some)
+}
+
 /// Checks the maps that are pinned already.
 pub(super) fn check_pins(root: &Path) -> Result<(), DataplaneError> {
     for &(name, map_type, key, value) in SHAPES {
@@ -156,36 +163,33 @@ pub(super) fn make_neighbors(root: &Path) -> Result<(), DataplaneError> {
 }
 
 impl Maps {
-    /// Takes the maps out of the loaded object.
-    pub(super) fn take(ebpf: &mut Ebpf, root: &Path) -> Result<Self, DataplaneError> {
+    /// Opens what is pinned.
+    pub(super) fn open(root: &Path) -> Result<Self, DataplaneError> {
+        let open = |name: &str| Ok::<_, DataplaneError>(Map::from_map_data(data(root, name)?)?);
         Ok(Self {
-            interfaces: hash(ebpf, "INTERFACES")?,
-            endpoints: take(ebpf, "ENDPOINTS")?.try_into()?,
-            networks: take(ebpf, "NETWORKS")?.try_into()?,
-            neighbors: take(ebpf, "NEIGHBORS")?.try_into()?,
-            neighbors_raw: MapData::from_pin(root.join("maps/NEIGHBORS"))?,
-            subnets: take(ebpf, "SUBNETS")?.try_into()?,
-            tops: take(ebpf, "TOPS")?.try_into()?,
-            local_addresses: hash(ebpf, "LOCAL_ADDRESSES")?,
-            published: hash(ebpf, "PUBLISHED")?,
-            port_generations: take(ebpf, "PORT_GENERATIONS")?.try_into()?,
-            port_counts: take(ebpf, "PORT_COUNTS")?.try_into()?,
-            allowed: take(ebpf, "ALLOWED")?.try_into()?,
-            trusted: hash(ebpf, "TRUSTED")?,
-            uplinks: hash(ebpf, "UPLINKS")?,
-            config: take(ebpf, "CONFIG")?.try_into()?,
-            drops: take(ebpf, "DROPS")?.try_into()?,
-            socket_peers: hash(ebpf, "SOCKET_PEERS")?,
-            flows4: hash(ebpf, "FLOWS4")?,
-            flows6: hash(ebpf, "FLOWS6")?,
+            interfaces: open("INTERFACES")?.try_into()?,
+            endpoints: open("ENDPOINTS")?.try_into()?,
+            networks: open("NETWORKS")?.try_into()?,
+            neighbors: open("NEIGHBORS")?.try_into()?,
+            neighbors_raw: data(root, "NEIGHBORS")?,
+            subnets: open("SUBNETS")?.try_into()?,
+            tops: open("TOPS")?.try_into()?,
+            local_addresses: open("LOCAL_ADDRESSES")?.try_into()?,
+            published: open("PUBLISHED")?.try_into()?,
+            port_generations: open("PORT_GENERATIONS")?.try_into()?,
+            port_counts: open("PORT_COUNTS")?.try_into()?,
+            allowed: open("ALLOWED")?.try_into()?,
+            trusted: open("TRUSTED")?.try_into()?,
+            uplinks: open("UPLINKS")?.try_into()?,
+            config: open("CONFIG")?.try_into()?,
+            drops: open("DROPS")?.try_into()?,
+            socket_peers: open("SOCKET_PEERS")?.try_into()?,
+            flows4: open("FLOWS4")?.try_into()?,
+            flows6: open("FLOWS6")?.try_into()?,
         })
     }
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DataplaneError> {
-    ebpf.take_map(name).ok_or(DataplaneError::Missing(name))
-}
-
-fn hash<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<HashMap<MapData, K, V>, DataplaneError> {
-    Ok(take(ebpf, name)?.try_into()?)
+fn data(root: &Path, name: &str) -> Result<MapData, DataplaneError> {
+    Ok(MapData::from_pin(root.join("maps").join(name))?)
 }

@@ -21,7 +21,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::Ebpf;
 pub use dataplane_common::layout::PortCount;
 use dataplane_common::{DropReason, Protocol, layout};
 use ipnet::IpNet;
@@ -35,6 +34,7 @@ pub use run::{ProgramRun, RunContext};
 pub use shield::{Device, XdpMode};
 
 use maps::Maps;
+use programs::Programs;
 
 /// How the data plane is loaded.
 #[derive(Clone, Debug)]
@@ -200,7 +200,7 @@ pub struct DropCount {
 pub struct Dataplane {
     /// `<bpffs>/v<layout>`: everything of this layout's version is pinned below.
     root: PathBuf,
-    ebpf: Ebpf,
+    programs: Programs,
     maps: Maps,
     attach: AttachMode,
     timeouts: Timeouts,
@@ -229,7 +229,8 @@ pub struct Dataplane {
 
 impl Dataplane {
     /// Loads the programs and makes the maps below `bpffs`, a mounted bpffs; pinned maps of the same layout are taken over
-    /// with all they hold, and programs that run are replaced one by one, each atomically.
+    /// with all they hold. So are programs that this build would load just the same; others that run are replaced one by one,
+    /// each atomically.
     ///
     /// # Errors
     ///
@@ -240,13 +241,13 @@ impl Dataplane {
             let path = root.join(folder);
             std::fs::create_dir_all(&path).map_err(|source| DataplaneError::Pin { path, source })?;
         }
-        let mut ebpf = programs::load(&root, options)?;
-        let maps = Maps::take(&mut ebpf, &root)?;
+        let programs = programs::ensure(&root, options)?;
+        let maps = Maps::open(&root)?;
         let local = maps.local_addresses.keys().filter_map(Result::ok).map(|address| address.0).collect();
         let ports = publish::found(&maps);
         let mut dataplane = Self {
             root,
-            ebpf,
+            programs,
             maps,
             attach: options.attach.resolve(),
             timeouts: options.timeouts,
@@ -269,12 +270,12 @@ impl Dataplane {
 
     /// What the kernel says of each program: size and how many instructions it verified.
     pub fn programs(&self) -> Vec<ProgramInfo> {
-        programs::infos(&self.ebpf)
+        self.programs.infos()
     }
 
-    /// The programs' log, to be read by [`Log::forward`]; `None` when nothing is logged, or when it was taken before.
-    pub fn take_log(&mut self) -> Option<Log> {
-        programs::take_log(&mut self.ebpf)
+    /// The programs' log, to be read by [`Log::forward`]; `None` when nothing is logged.
+    pub fn log(&self) -> Option<Log> {
+        self.programs.log()
     }
 
     /// How many packets died, by endpoint and reason.

@@ -1,13 +1,22 @@
-//! Loading: the embedded object, what it is told about this kernel, and the log of the programs.
+//! Loading: the embedded object, what it is told about this kernel, when what an older agent has loaded will do, and the
+//! log of the programs.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    path::Path,
+    time::Duration,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp},
+    pin::PinError,
+    programs::{CgroupSockAddr, CgroupSockAddrAttachType, Program, ProgramError, SchedClassifier, Xdp},
     util::KernelVersion,
 };
 use aya_log::EbpfLogger;
+use aya_obj::programs::XdpAttachType;
 use tokio::io::unix::AsyncFd;
 
 use super::{Options, error::DataplaneError, maps, sys};
@@ -35,6 +44,19 @@ pub(super) const SOCKET_PROGRAMS: [&str; 10] = [
     "bind4",
     "bind6",
 ];
+/// Where each of them runs.
+const SOCKET_HOOKS: [CgroupSockAddrAttachType; SOCKET_PROGRAMS.len()] = [
+    CgroupSockAddrAttachType::Connect4,
+    CgroupSockAddrAttachType::Connect6,
+    CgroupSockAddrAttachType::UDPSendMsg4,
+    CgroupSockAddrAttachType::UDPSendMsg6,
+    CgroupSockAddrAttachType::UDPRecvMsg4,
+    CgroupSockAddrAttachType::UDPRecvMsg6,
+    CgroupSockAddrAttachType::GetPeerName4,
+    CgroupSockAddrAttachType::GetPeerName6,
+    CgroupSockAddrAttachType::Bind4,
+    CgroupSockAddrAttachType::Bind6,
+];
 
 /// `BPF_F_IPV6` of `linux/bpf.h`, for `bpf_l4_csum_replace`.
 const BPF_F_IPV6: u64 = 1 << 7;
@@ -61,6 +83,8 @@ pub enum LogLevel {
 /// What the kernel says of a loaded program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProgramInfo {
+    /// The kernel's number for it: no two programs have the same one until the next boot.
+    pub id: u32,
     /// Name.
     pub name: String,
     /// Instructions that the verifier walked through, all paths together.
@@ -92,26 +116,106 @@ impl Log {
     }
 }
 
-/// Loads the object: maps are taken over from their pins or pinned, programs are verified and pinned.
-pub(super) fn load(root: &Path, options: &Options) -> Result<Ebpf, DataplaneError> {
+/// The loaded programs.
+pub(super) struct Programs {
+    classifiers: Vec<(&'static str, SchedClassifier)>,
+    shields: Vec<(&'static str, Xdp)>,
+    sockets: Vec<(&'static str, CgroupSockAddr)>,
+    level: LogLevel,
+}
+
+/// What the object's globals are set to before it is loaded.
+#[derive(Hash)]
+struct Globals {
+    /// Of the host's network namespace.
+    cookie: u64,
+    ipv6_checksum_flag: u64,
+    mark_host: u8,
+    log_level: u8,
+}
+
+impl Globals {
+    fn new(options: &Options) -> Result<Self, DataplaneError> {
+        let cookie = sys::netns_cookie().map_err(|source| DataplaneError::Host {
+            what: "the network namespace's cookie is unknown".into(),
+            source,
+        })?;
+        let kernel = KernelVersion::current().ok();
+        let since = |major, minor| kernel.is_some_and(|kernel| kernel >= KernelVersion::new(major, minor, 0));
+        Ok(Self {
+            cookie,
+            ipv6_checksum_flag: if since(6, 16) { BPF_F_IPV6 } else { 0 },
+            mark_host: u8::from(!since(6, 15)),
+            log_level: options.log_level as u8,
+        })
+    }
+
+    /// The name of what comes of this object with these globals and these maps; no two that differ in anything have the
+    /// same one. Another release of Rust may give others, which only means that the programs are verified once more.
+    fn fingerprint(&self, map_ids: &[u32]) -> String {
+        let mut hasher = DefaultHasher::new();
+        (OBJECT, self, map_ids).hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+}
+
+/// Makes sure that the maps are there and that the programs are loaded. Maps are taken over from their pins, or made and
+/// pinned. Programs are taken over as well if nothing about them would differ, which spares their verification: most of
+/// the time that a start takes.
+pub(super) fn ensure(root: &Path, options: &Options) -> Result<Programs, DataplaneError> {
     maps::check_pins(root)?;
     maps::make_neighbors(root)?;
-    let cookie = sys::netns_cookie()
-        .map_err(|source| DataplaneError::Host { what: "the network namespace's cookie is unknown".into(), source })?;
-    let kernel = KernelVersion::current().ok();
-    let since = |major, minor| kernel.is_some_and(|kernel| kernel >= KernelVersion::new(major, minor, 0));
-    let ipv6_checksum_flag = if since(6, 16) { BPF_F_IPV6 } else { 0 };
-    let mark_host = u8::from(!since(6, 15));
-    let level = options.log_level as u8;
+    let globals = Globals::new(options)?;
+    let all = root.join("programs");
+    if let Some(ids) = maps::ids(root)? {
+        let folder = all.join(globals.fingerprint(&ids));
+        if folder.exists() {
+            return Programs::open(&folder, options.log_level);
+        }
+    }
+    let folder = all.join(FRESH);
+    let failed = |path: &Path, source| DataplaneError::Pin { path: path.to_path_buf(), source };
+    // Left over from an agent that died right here.
+    remove_folder(&folder).map_err(|source| failed(&folder, source))?;
+    fs::create_dir(&folder).map_err(|source| failed(&folder, source))?;
+    load(root, &folder, options, &globals)?;
+    let ids = maps::ids(root)?.ok_or(DataplaneError::Missing("pinned map"))?;
+    let name = globals.fingerprint(&ids);
+    let complete = all.join(&name);
+    // From here on they are all there, or none is.
+    fs::rename(&folder, &complete).map_err(|source| failed(&complete, source))?;
+    for entry in fs::read_dir(&all).map_err(|source| failed(&all, source))? {
+        let entry = entry.map_err(|source| failed(&all, source))?;
+        if entry.file_name() != *name {
+            let path = entry.path();
+            let removed = if path.is_dir() { remove_folder(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|source| failed(&path, source))?;
+        }
+    }
+    Programs::open(&complete, options.log_level)
+}
+
+/// Where programs are pinned until all of them are.
+const FRESH: &str = "fresh";
+
+/// Removes a folder with pins; absent is fine.
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Loads the object: maps are taken over from their pins or pinned, programs are verified and pinned in `folder`.
+fn load(root: &Path, folder: &Path, options: &Options, globals: &Globals) -> Result<(), DataplaneError> {
     // Two entries make a flow.
     let entries = options.max_flows.saturating_mul(2);
-
     let mut loader = EbpfLoader::new();
     loader
-        .override_global("HOST_NETNS_COOKIE", &cookie, true)
-        .override_global("IPV6_CHECKSUM_FLAG", &ipv6_checksum_flag, true)
-        .override_global("MARK_HOST", &mark_host, true)
-        .override_global(aya_log::LEVEL, &level, false)
+        .override_global("HOST_NETNS_COOKIE", &globals.cookie, true)
+        .override_global("IPV6_CHECKSUM_FLAG", &globals.ipv6_checksum_flag, true)
+        .override_global("MARK_HOST", &globals.mark_host, true)
+        .override_global(aya_log::LEVEL, &globals.log_level, false)
         .map_max_entries("FLOWS4", entries)
         .map_max_entries("FLOWS6", entries);
     for (name, path) in maps::pins(root) {
@@ -120,21 +224,33 @@ pub(super) fn load(root: &Path, options: &Options) -> Result<Ebpf, DataplaneErro
     let mut ebpf = loader.load(OBJECT)?;
 
     for name in CLASSIFIERS {
-        let program = classifier(&mut ebpf, name)?;
+        let program: &mut SchedClassifier = find(&mut ebpf, name)?;
         program.load().map_err(|source| failed(name, source))?;
-        pin(&root.join("programs").join(name), |path| program.pin(path))?;
+        pinned(&folder.join(name), |path| program.pin(path))?;
     }
     for name in SHIELDS {
-        let program = shield(&mut ebpf, name)?;
+        let program: &mut Xdp = find(&mut ebpf, name)?;
         program.load().map_err(|source| failed(name, source))?;
-        pin(&root.join("programs").join(name), |path| program.pin(path))?;
+        pinned(&folder.join(name), |path| program.pin(path))?;
     }
     for name in SOCKET_PROGRAMS {
-        let program = socket_program(&mut ebpf, name)?;
+        let program: &mut CgroupSockAddr = find(&mut ebpf, name)?;
         program.load().map_err(|source| failed(name, source))?;
-        pin(&root.join("programs").join(name), |path| program.pin(path))?;
+        pinned(&folder.join(name), |path| program.pin(path))?;
     }
-    Ok(ebpf)
+    Ok(())
+}
+
+/// A program of the object.
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, DataplaneError>
+where
+    &'a mut P: TryFrom<&'a mut Program>,
+{
+    ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(DataplaneError::Missing(name))
+}
+
+fn pinned(path: &Path, pin: impl FnOnce(&Path) -> Result<(), PinError>) -> Result<(), DataplaneError> {
+    pin(path).map_err(|error| DataplaneError::Pin { path: path.to_path_buf(), source: io::Error::other(error) })
 }
 
 /// The verifier's log is for those who write programs: it goes to our own log, not into the error.
@@ -157,61 +273,83 @@ fn failed(program: &'static str, source: ProgramError) -> DataplaneError {
 /// How the lines of the verifier's summary begin.
 const SUMMARY: [&str; 4] = ["verification time", "stack depth", "processed", "insns processed"];
 
-/// Pins a program in the place of the older one of its name: there is always one.
-fn pin(path: &Path, pin: impl FnOnce(&Path) -> Result<(), aya::pin::PinError>) -> Result<(), DataplaneError> {
-    // A bpffs allows no dots in names.
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push("-new");
-    let fresh = Path::new(&fresh);
-    let failed = |source| DataplaneError::Pin { path: path.to_path_buf(), source };
-    // Left over from an agent that died right here.
-    let _ = fs::remove_file(fresh);
-    pin(fresh).map_err(|error| failed(std::io::Error::other(error)))?;
-    fs::rename(fresh, path).map_err(failed)
-}
-
-/// One of [`CLASSIFIERS`].
-pub(super) fn classifier<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut SchedClassifier, DataplaneError> {
-    let program: Option<&mut Program> = ebpf.program_mut(name);
-    program.and_then(|program| program.try_into().ok()).ok_or(DataplaneError::Missing(name))
-}
-
-/// One of [`SHIELDS`].
-pub(super) fn shield<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, DataplaneError> {
-    let program: Option<&mut Program> = ebpf.program_mut(name);
-    program.and_then(|program| program.try_into().ok()).ok_or(DataplaneError::Missing(name))
-}
-
-/// One of [`SOCKET_PROGRAMS`].
-pub(super) fn socket_program<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut CgroupSockAddr, DataplaneError> {
-    let program: Option<&mut Program> = ebpf.program_mut(name);
-    program.and_then(|program| program.try_into().ok()).ok_or(DataplaneError::Missing(name))
-}
-
-/// What the kernel says of each program, by name.
-pub(super) fn infos(ebpf: &Ebpf) -> Vec<ProgramInfo> {
-    let mut infos: Vec<_> = ebpf
-        .programs()
-        .filter_map(|(name, program)| {
-            let info = program.info().ok()?;
-            Some(ProgramInfo {
-                name: name.to_owned(),
-                verified_instructions: info.verified_instruction_count(),
-                jited_bytes: info.size_jitted(),
-            })
+impl Programs {
+    /// Opens what is pinned in `folder`.
+    fn open(folder: &Path, level: LogLevel) -> Result<Self, DataplaneError> {
+        let failed = |program| {
+            move |source| DataplaneError::Program { program, action: "taken over from its pin".into(), source }
+        };
+        let classifier = |name| {
+            let program = SchedClassifier::from_pin(folder.join(name));
+            Ok((name, program.map_err(failed(name))?))
+        };
+        let shield = |name| {
+            let program = Xdp::from_pin(folder.join(name), XdpAttachType::Interface);
+            Ok((name, program.map_err(failed(name))?))
+        };
+        let socket = |(name, kind)| {
+            let program = CgroupSockAddr::from_pin(folder.join(name), kind);
+            Ok((name, program.map_err(failed(name))?))
+        };
+        Ok(Self {
+            classifiers: CLASSIFIERS.into_iter().map(classifier).collect::<Result<_, DataplaneError>>()?,
+            shields: SHIELDS.into_iter().map(shield).collect::<Result<_, DataplaneError>>()?,
+            sockets: SOCKET_PROGRAMS
+                .into_iter()
+                .zip(SOCKET_HOOKS)
+                .map(socket)
+                .collect::<Result<_, DataplaneError>>()?,
+            level,
         })
-        .collect();
-    infos.sort_by(|a, b| a.name.cmp(&b.name));
-    infos
+    }
+
+    /// One of [`CLASSIFIERS`].
+    pub(super) fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, DataplaneError> {
+        of(&mut self.classifiers, name)
+    }
+
+    /// One of [`SHIELDS`].
+    pub(super) fn shield(&mut self, name: &'static str) -> Result<&mut Xdp, DataplaneError> {
+        of(&mut self.shields, name)
+    }
+
+    /// One of [`SOCKET_PROGRAMS`].
+    pub(super) fn socket(&mut self, name: &'static str) -> Result<&mut CgroupSockAddr, DataplaneError> {
+        of(&mut self.sockets, name)
+    }
+
+    /// What the kernel says of each program, by name.
+    pub(super) fn infos(&self) -> Vec<ProgramInfo> {
+        let classifiers = self.classifiers.iter().map(|(name, program)| (*name, program.info()));
+        let shields = self.shields.iter().map(|(name, program)| (*name, program.info()));
+        let sockets = self.sockets.iter().map(|(name, program)| (*name, program.info()));
+        let mut infos: Vec<_> = classifiers
+            .chain(shields)
+            .chain(sockets)
+            .filter_map(|(name, info)| {
+                let info = info.ok()?;
+                Some(ProgramInfo {
+                    id: info.id(),
+                    name: name.to_owned(),
+                    verified_instructions: info.verified_instruction_count(),
+                    jited_bytes: info.size_jitted(),
+                })
+            })
+            .collect();
+        infos.sort_by(|a, b| a.name.cmp(&b.name));
+        infos
+    }
+
+    /// The log's ring buffer, if the programs log at all. There is one for all of them.
+    pub(super) fn log(&self) -> Option<Log> {
+        if self.level == LogLevel::Off {
+            return None;
+        }
+        let (_, program) = self.classifiers.first()?;
+        EbpfLogger::init_from_id(program.info().ok()?.id()).ok().map(Log)
+    }
 }
 
-/// Takes the log's ring buffer, if the programs log at all.
-pub(super) fn take_log(ebpf: &mut Ebpf) -> Option<Log> {
-    EbpfLogger::init(ebpf).ok().map(Log)
+fn of<'a, P>(programs: &'a mut [(&'static str, P)], name: &'static str) -> Result<&'a mut P, DataplaneError> {
+    programs.iter_mut().find(|(own, _)| *own == name).map(|(_, program)| program).ok_or(DataplaneError::Missing(name))
 }

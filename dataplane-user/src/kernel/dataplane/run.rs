@@ -62,7 +62,9 @@ impl Dataplane {
         ] {
             ctx[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
-        let result = programs::classifier(&mut self.ebpf, program)?
+        let result = self
+            .programs
+            .classifier(program)?
             .test_run(TestRunOptions {
                 data_in: Some(frame),
                 data_out: Some(&mut out),
@@ -82,7 +84,9 @@ impl Dataplane {
     /// The kernel does not take the frame.
     pub fn run_shield(&mut self, frame: &[u8], repeat: u32) -> Result<ProgramRun, DataplaneError> {
         let mut out = vec![0; frame.len()];
-        let result = programs::shield(&mut self.ebpf, programs::SHIELDS[0])?
+        let result = self
+            .programs
+            .shield(programs::SHIELDS[0])?
             .test_run(TestRunOptions {
                 data_in: Some(frame),
                 data_out: Some(&mut out),

@@ -129,7 +129,7 @@ impl Dataplane {
     fn attach_shield(&mut self, uplink: &UplinkConfig, mode: Mode) -> Result<(), DataplaneError> {
         let name = &uplink.name;
         let pin = self.link_pin(mode.pin(), name);
-        let program = programs::shield(&mut self.ebpf, mode.program())?;
+        let program = self.programs.shield(mode.program())?;
         let failed =
             |source| DataplaneError::Program { program: mode.program(), action: format!("attached to {name}"), source };
         let program = program.fd().map_err(failed)?;

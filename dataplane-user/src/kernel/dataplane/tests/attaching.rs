@@ -1,5 +1,7 @@
 //! Programs on interfaces: attached once, replaced in place, gone with what they served; by TCX and by clsact.
 
+use std::os::fd::AsFd as _;
+
 use futures_util::TryStreamExt as _;
 
 use super::*;
@@ -74,29 +76,32 @@ fn an_uplink_of_an_older_agent_is_left_when_it_is_none_any_more() {
 
 #[test]
 fn an_interface_that_was_made_anew_is_attached_anew() {
-    let host = Host::new();
-    host.inside(async |netlink| {
-        let mut bench = Bench::new(&host.bpffs(), &netlink).await;
-        netlink.delete_link("veth1").await.unwrap();
-        bench.veths[A as usize] = pair(&netlink, "veth1").await;
-        let config = bench.endpoint(A);
-        bench.dataplane.set_endpoint(&config).unwrap();
-        assert_eq!(programs_at(&netlink, "veth1", AttachMode::Auto).await, 2);
+    on_host(|host| {
+        host.inside(async |netlink| {
+            let mut bench = Bench::again(&host.bpffs(), &netlink, &Options::default()).await;
+            netlink.delete_link("veth1").await.unwrap();
+            bench.veths[A as usize] = pair(&netlink, "veth1").await;
+            let config = bench.endpoint(A);
+            bench.dataplane.set_endpoint(&config).unwrap();
+            assert_eq!(programs_at(&netlink, "veth1", AttachMode::Auto).await, 2);
+        });
     });
 }
 
 #[test]
 fn what_is_not_named_after_a_restart_is_forgotten() {
-    let host = Host::new();
-    host.inside(async |netlink| {
-        let mut bench = Bench::new(&host.bpffs(), &netlink).await;
-        bench.dataplane.publish(&[Bench::port(Family::V4, 8080, 80), Bench::port(Family::V4, 8081, 81)]).unwrap();
-        bench.dataplane.retain(&[1].into(), &[A].into(), &[port_slot(Family::V4, 8080)].into()).unwrap();
-        for (interface, programs) in [("veth1", 2), ("veth2", 0), ("veth3", 0), ("br1", 2), ("br2", 0), ("up0", 2)] {
-            assert_eq!(programs_at(&netlink, interface, AttachMode::Auto).await, programs, "{interface}");
-        }
-        assert_eq!(bench.dataplane.maps.published.keys().count(), 1);
-        assert_eq!(bench.dataplane.maps.interfaces.keys().count(), 2);
+    on_host(|host| {
+        host.inside(async |netlink| {
+            let mut bench = Bench::again(&host.bpffs(), &netlink, &Options::default()).await;
+            bench.dataplane.publish(&[Bench::port(Family::V4, 8080, 80), Bench::port(Family::V4, 8081, 81)]).unwrap();
+            bench.dataplane.retain(&[1].into(), &[A].into(), &[port_slot(Family::V4, 8080)].into()).unwrap();
+            for (interface, programs) in [("veth1", 2), ("veth2", 0), ("veth3", 0), ("br1", 2), ("br2", 0), ("up0", 2)]
+            {
+                assert_eq!(programs_at(&netlink, interface, AttachMode::Auto).await, programs, "{interface}");
+            }
+            assert_eq!(bench.dataplane.maps.published.keys().count(), 1);
+            assert_eq!(bench.dataplane.maps.interfaces.keys().count(), 2);
+        });
     });
 }
 
@@ -104,7 +109,7 @@ fn what_is_not_named_after_a_restart_is_forgotten() {
 fn removing_all_leaves_no_program_and_no_pin() {
     let host = Host::new();
     host.inside(async |netlink| {
-        let bench = Bench::new(&host.bpffs(), &netlink).await;
+        let bench = Bench::with(&host.bpffs(), &netlink, &Options::default()).await;
         bench.dataplane.remove_all().unwrap();
         for interface in ["veth1", "br1", "up0"] {
             assert_eq!(programs_at(&netlink, interface, AttachMode::Auto).await, 0, "{interface}");
@@ -133,18 +138,75 @@ fn a_pinned_map_of_another_shape_is_refused() {
 /// A new agent's programs go on with what the old ones remembered: flows, and whom the host's sockets talk to.
 #[test]
 fn every_memory_of_the_programs_is_pinned() {
+    on_host(|host| {
+        host.inside(async |_| {
+            let dataplane = Dataplane::open(&host.bpffs(), &Options::default()).unwrap();
+            // What is not pinned is each load's own: constants, the log, and memory in place of the stack.
+            let own = |name: &str| {
+                ["AYA_LOG", "BUFFER", "DRAFT", "NOTE", "PACKET", "SAVED", "WORK", "."]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
+                    // The kernel cuts names after 15 characters.
+                    || name.contains("_QUESTI")
+            };
+            let ours: Vec<u32> = ids(&dataplane).collect();
+            let used = aya::programs::loaded_programs()
+                .flatten()
+                .filter(|info| ours.contains(&info.id()))
+                .flat_map(|info| info.map_ids().unwrap().unwrap());
+            let pinned = maps::ids(&dataplane.root).unwrap().unwrap();
+            let loose: Vec<_> = used
+                .filter(|id| !pinned.contains(id))
+                .map(|id| aya::maps::MapInfo::from_id(id).unwrap().name_as_str().unwrap().to_owned())
+                .collect();
+            assert!(!loose.is_empty() && loose.iter().all(|name| own(name)), "{loose:?}");
+        });
+    });
+}
+
+/// The kernel's numbers of the programs.
+fn ids(dataplane: &Dataplane) -> impl Iterator<Item = u32> {
+    dataplane.programs().into_iter().map(|program| program.id)
+}
+
+/// Does opening this give the programs that `old` has? All of them or none.
+fn takes_over(host: &Host, old: &Dataplane, options: &Options) -> bool {
+    let new = Dataplane::open(&host.bpffs(), options).unwrap();
+    let same = ids(old).zip(ids(&new)).filter(|(old, new)| old == new).count();
+    assert!(same == 0 || same == ids(old).count(), "{same} programs are the same");
+    let folders = std::fs::read_dir(old.root.join("programs")).unwrap();
+    assert_eq!(folders.count(), 1, "what is not used any more goes");
+    same > 0
+}
+
+#[test]
+fn programs_are_taken_over_where_nothing_about_them_would_differ() {
     let host = Host::new();
     host.inside(async |_| {
-        let dataplane = Dataplane::open(&host.bpffs(), &Options::default()).unwrap();
-        // What is not taken over is each load's own: constants, the log, and memory in place of the stack.
-        let own = |name: &str| {
-            ["AYA_LOG", "BUFFER", "DRAFT", "NOTE", "PACKET", "SAVED", "WORK", "."]
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-                || name.ends_with("_QUESTION")
-        };
-        let loose: Vec<_> = dataplane.ebpf.maps().map(|(name, _)| name).filter(|name| !own(name)).collect();
-        let pinned = |name: &str| host.bpffs().join(format!("v{}/maps/{name}", layout::VERSION)).exists();
-        assert!(loose.iter().all(|name| pinned(name)), "{loose:?}");
+        let options = Options::default();
+        let open = |options: &Options| Dataplane::open(&host.bpffs(), options).unwrap();
+        let first = open(&options);
+        assert!(takes_over(&host, &first, &options));
+        // What has nothing to do with the programs.
+        let elsewhere = Options { xdp: XdpMode::Generic, max_flows: 1, ..Options::default() };
+        assert!(takes_over(&host, &first, &elsewhere));
+
+        let talkative = Options { log_level: LogLevel::Debug, ..Options::default() };
+        assert!(!takes_over(&host, &first, &talkative), "another constant");
+        let second = open(&talkative);
+        assert!(first.log().is_none() && second.log().is_some());
+
+        // An agent that died while it loaded; pins as older versions made them.
+        let folder = second.root.join("programs");
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(folder.join("fresh")).unwrap();
+        for pin in ["fresh/to_uplink", "to_uplink"] {
+            sys::pin(second.maps.neighbors_raw.fd().as_fd(), &folder.join(pin)).unwrap();
+        }
+        assert!(!takes_over(&host, &second, &talkative), "not all were loaded");
+
+        let third = open(&talkative);
+        std::fs::remove_file(third.root.join("maps/DROPS")).unwrap();
+        assert!(!takes_over(&host, &third, &talkative), "another map");
     });
 }

@@ -301,27 +301,28 @@ fn setting_an_endpoint_again_keeps_its_flows() {
 /// At no step of a new agent's start is there a packet that dies.
 #[test]
 fn flows_outlive_the_agent() {
-    let host = Host::new();
-    let replies = host.run(|bench| FAMILIES.map(|family| open(bench, family)));
-    host.inside(async |netlink| {
-        let mut bench = Bench::open(&host.bpffs(), &netlink, &Options::default()).await;
-        let all_pass = |bench: &mut Bench, step| {
-            for (family, reply) in FAMILIES.into_iter().zip(&replies) {
-                let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
-                assert_eq!(bench.sends(A, &sent.frame()).verdict, REDIRECT, "{family:?}, out, {step}");
-                assert_eq!(bench.arrives(reply).verdict, REDIRECT, "{family:?}, in, {step}");
-            }
-        };
-        all_pass(&mut bench, "programs replaced");
-        let network = bench.network(1);
-        let endpoints = [bench.endpoint(A), bench.endpoint(B)];
-        bench.dataplane.set_network(&network, &endpoints).unwrap();
-        all_pass(&mut bench, "a network set, the host's addresses not yet told");
-        bench.tell_all();
-        all_pass(&mut bench, "all told");
-        bench.dataplane.retain(&[1, 2].into(), &[A, B, C].into(), &[].into()).unwrap();
-        bench.dataplane.collect_garbage().unwrap();
-        all_pass(&mut bench, "the rest forgotten");
+    on_host(|host| {
+        let replies = host.run(|bench| FAMILIES.map(|family| open(bench, family)));
+        host.inside(async |netlink| {
+            let mut bench = Bench::open(&host.bpffs(), &netlink, &Options::default()).await;
+            let all_pass = |bench: &mut Bench, step| {
+                for (family, reply) in FAMILIES.into_iter().zip(&replies) {
+                    let sent = Packet::new(A, family.a(), family.outside(), Payload::Udp(20_000, 53));
+                    assert_eq!(bench.sends(A, &sent.frame()).verdict, REDIRECT, "{family:?}, out, {step}");
+                    assert_eq!(bench.arrives(reply).verdict, REDIRECT, "{family:?}, in, {step}");
+                }
+            };
+            all_pass(&mut bench, "programs replaced");
+            let network = bench.network(1);
+            let endpoints = [bench.endpoint(A), bench.endpoint(B)];
+            bench.dataplane.set_network(&network, &endpoints).unwrap();
+            all_pass(&mut bench, "a network set, the host's addresses not yet told");
+            bench.tell_all();
+            all_pass(&mut bench, "all told");
+            bench.dataplane.retain(&[1, 2].into(), &[A, B, C].into(), &[].into()).unwrap();
+            bench.dataplane.collect_garbage().unwrap();
+            all_pass(&mut bench, "the rest forgotten");
+        });
     });
 }
 

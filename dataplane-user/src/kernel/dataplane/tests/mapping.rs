@@ -184,26 +184,27 @@ fn a_mapping_ends_with_its_endpoint() {
 /// It lives as long as its socket's flows, and for as long after them as a UDP flow.
 #[test]
 fn a_mapping_ends_when_nobody_has_used_it() {
-    let short = Timeouts { udp_unanswered: 0, udp_answered: 2, ..Timeouts::default() };
-    let host = Host::new();
-    host.inside(async |netlink| {
-        let options = Options { timeouts: short, ..Options::default() };
-        let mut bench = Bench::with(&host.bpffs(), &netlink, &options).await;
-        bench.map_sockets();
-        for family in FAMILIES {
-            let port = bench.leaves_from(A, family.a(), 20_000, 53);
-            let (known, stranger) = (from_outside(family, 53, port), from_outside(family, 7000, port));
-            for _ in 0..4 {
-                std::thread::sleep(std::time::Duration::from_secs(1));
-                assert_eq!(bench.arrives(&known).verdict, REDIRECT);
-                assert_eq!(bench.dataplane.collect_garbage().unwrap().deleted, 0, "its flow lives");
+    on_host(|host| {
+        let short = Timeouts { udp_unanswered: 0, udp_answered: 2, ..Timeouts::default() };
+        host.inside(async |netlink| {
+            let options = Options { timeouts: short, ..Options::default() };
+            let mut bench = Bench::again(&host.bpffs(), &netlink, &options).await;
+            bench.map_sockets();
+            for family in FAMILIES {
+                let port = bench.leaves_from(A, family.a(), 20_000, 53);
+                let (known, stranger) = (from_outside(family, 53, port), from_outside(family, 7000, port));
+                for _ in 0..4 {
+                    std::thread::sleep(std::time::Duration::from_secs(1));
+                    assert_eq!(bench.arrives(&known).verdict, REDIRECT);
+                    assert_eq!(bench.dataplane.collect_garbage().unwrap().deleted, 0, "its flow lives");
+                }
+                assert_eq!(bench.arrives(&stranger).verdict, REDIRECT);
+                std::thread::sleep(std::time::Duration::from_secs(4));
+                assert_eq!(bench.dataplane.collect_garbage().unwrap(), GcReport { flows: 2, deleted: 2 });
+                let other = from_outside(family, 7001, port);
+                assert_eq!(bench.arrives(&other).verdict, NEXT);
             }
-            assert_eq!(bench.arrives(&stranger).verdict, REDIRECT);
-            std::thread::sleep(std::time::Duration::from_secs(4));
-            assert_eq!(bench.dataplane.collect_garbage().unwrap(), GcReport { flows: 2, deleted: 2 });
-            let other = from_outside(family, 7001, port);
-            assert_eq!(bench.arrives(&other).verdict, NEXT);
-        }
+        });
     });
 }
 

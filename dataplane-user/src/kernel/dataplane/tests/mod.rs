@@ -64,14 +64,19 @@ struct Host {
 /// Benches that no test uses now. To verify all programs takes longer than most tests, in emulated machines above all.
 static IDLE: Mutex<Vec<(Host, Bench)>> = Mutex::new(Vec::new());
 
+/// A host with everything set up that other tests have used before, or a new one.
+fn idle() -> (Host, Bench) {
+    let idle = IDLE.lock().unwrap().pop();
+    idle.unwrap_or_else(|| {
+        let host = Host::new();
+        let bench = host.inside(async |netlink| Bench::with(&host.bpffs(), &netlink, &Options::default()).await);
+        (host, bench)
+    })
+}
+
 /// Runs a test inside a host, with everything set up. Other tests have used the host before, or will.
 fn on_bench<T: Send>(test: impl FnOnce(&mut Bench) -> T + Send) -> T {
-    let idle = IDLE.lock().unwrap().pop();
-    let (host, mut bench) = idle.unwrap_or_else(|| {
-        let host = Host::new();
-        let bench = host.inside(async |netlink| Bench::new(&host.bpffs(), &netlink).await);
-        (host, bench)
-    });
+    let (host, mut bench) = idle();
     // Who panics here takes both along.
     let result = host.inside(async |_| {
         let result = test(&mut bench);
@@ -80,6 +85,19 @@ fn on_bench<T: Send>(test: impl FnOnce(&mut Bench) -> T + Send) -> T {
     });
     IDLE.lock().unwrap().push((host, bench));
     result
+}
+
+/// The same for a test that opens the data plane by itself, and all interfaces are there when it ends, if not the same ones.
+fn on_host(test: impl FnOnce(&Host)) {
+    let (host, bench) = idle();
+    drop(bench);
+    test(&host);
+    let bench = host.inside(async |netlink| {
+        let mut bench = Bench::open(&host.bpffs(), &netlink, &Options::default()).await;
+        bench.start_anew();
+        bench
+    });
+    IDLE.lock().unwrap().push((host, bench));
 }
 
 /// What a test works with: the data plane and the numbers of the interfaces.
@@ -105,9 +123,9 @@ impl Host {
         format!("/proc/self/fd/{}", self.bpffs.as_raw_fd()).into()
     }
 
-    /// Runs a test inside the host, with everything set up.
+    /// Runs something inside the host, whose interfaces are there, as an agent that has just started.
     fn run<T: Send>(&self, test: impl FnOnce(&mut Bench) -> T + Send) -> T {
-        self.inside(async |netlink| test(&mut Bench::new(&self.bpffs(), &netlink).await))
+        self.inside(async |netlink| test(&mut Bench::again(&self.bpffs(), &netlink, &Options::default()).await))
     }
 
     fn inside<T: Send, F: Future<Output = T>>(&self, test: impl FnOnce(Netlink) -> F + Send) -> T {
@@ -120,10 +138,6 @@ impl Host {
 }
 
 impl Bench {
-    async fn new(bpffs: &Path, netlink: &Netlink) -> Self {
-        Self::with(bpffs, netlink, &Options::default()).await
-    }
-
     /// Makes the interfaces, then opens the data plane and tells it all.
     async fn with(bpffs: &Path, netlink: &Netlink, options: &Options) -> Self {
         sysctl::set(&["net", "ipv4", "ip_forward"], "1").unwrap();

@@ -154,24 +154,25 @@ fn a_slots_counters_begin_at_zero() {
 
 #[test]
 fn a_restart_changes_nothing() {
-    let host = Host::new();
-    host.inside(async |netlink| {
-        let restricted = port(&["10.0.0.0/8", "::/0"]);
-        let (generation, entry) = {
-            let mut bench = Bench::new(&host.bpffs(), &netlink).await;
-            bench.dataplane.publish(&[restricted.clone(), Bench::port(Family::V4, 8081, 81)]).unwrap();
-            (bench.generation(), bench.entry(Family::V4, 8080))
-        };
-        let mut bench = Bench::again(&host.bpffs(), &netlink, &Options::default()).await;
-        assert!(bench.publishes(A));
-        bench.dataplane.retain(&[1, 2].into(), &[A, B, C].into(), &[SLOT].into()).unwrap();
-        bench.dataplane.publish(&[restricted]).unwrap();
-        assert_eq!((bench.generation(), bench.entry(Family::V4, 8080)), (generation, entry));
-        assert!(bench.is_listed("10.1.1.1") && bench.is_listed("2001:db8::1") && !bench.is_listed("192.0.2.1"));
-        assert_eq!(bench.entry(Family::V4, 8081), None, "nobody named it");
-        bench.dataplane.unpublish(&[SLOT]).unwrap();
-        assert!(!bench.publishes(A));
-        assert_eq!(bench.dataplane.maps.allowed.keys().count(), 0);
+    on_host(|host| {
+        host.inside(async |netlink| {
+            let restricted = port(&["10.0.0.0/8", "::/0"]);
+            let (generation, entry) = {
+                let mut bench = Bench::again(&host.bpffs(), &netlink, &Options::default()).await;
+                bench.dataplane.publish(&[restricted.clone(), Bench::port(Family::V4, 8081, 81)]).unwrap();
+                (bench.generation(), bench.entry(Family::V4, 8080))
+            };
+            let mut bench = Bench::again(&host.bpffs(), &netlink, &Options::default()).await;
+            assert!(bench.publishes(A));
+            bench.dataplane.retain(&[1, 2].into(), &[A, B, C].into(), &[SLOT].into()).unwrap();
+            bench.dataplane.publish(&[restricted]).unwrap();
+            assert_eq!((bench.generation(), bench.entry(Family::V4, 8080)), (generation, entry));
+            assert!(bench.is_listed("10.1.1.1") && bench.is_listed("2001:db8::1") && !bench.is_listed("192.0.2.1"));
+            assert_eq!(bench.entry(Family::V4, 8081), None, "nobody named it");
+            bench.dataplane.unpublish(&[SLOT]).unwrap();
+            assert!(!bench.publishes(A));
+            assert_eq!(bench.dataplane.maps.allowed.keys().count(), 0);
+        });
     });
 }
 

@@ -188,76 +188,78 @@ fn row_15_answers_to_a_container_that_is_not_masqueraded_pass() {
 
 #[test]
 fn a_client_beyond_its_rate_is_dropped_and_no_other_nor_its_open_flows() {
-    let host = Host::new();
-    host.run(|bench| {
-        let mut clients = clients(&host);
-        for family in FAMILIES {
-            for protocol in [Protocol::TCP, Protocol::UDP] {
-                let opening = |port: u16| match protocol {
-                    Protocol::TCP => Payload::Tcp(port, HTTP.0, SYN),
-                    _ => Payload::Udp(port, HTTP.0),
-                };
-                let later = |port: u16| match protocol {
-                    Protocol::TCP => Payload::Tcp(port, HTTP.0, ACK),
-                    _ => Payload::Udp(port, HTTP.0),
-                };
-                let to_host = |payload| from_outside(family, family.host(), payload);
-                let port = publish(bench, family, protocol, 0);
-                let key = client(family.outside(), port);
-                let looks = |bench: &Bench| bench.dataplane.maps.config.get(&0, 0).unwrap().flags & Config::RATED != 0;
-                assert!(!looks(bench));
+    on_host(|host| {
+        host.run(|bench| {
+            let mut clients = clients(host);
+            for family in FAMILIES {
+                for protocol in [Protocol::TCP, Protocol::UDP] {
+                    let opening = |port: u16| match protocol {
+                        Protocol::TCP => Payload::Tcp(port, HTTP.0, SYN),
+                        _ => Payload::Udp(port, HTTP.0),
+                    };
+                    let later = |port: u16| match protocol {
+                        Protocol::TCP => Payload::Tcp(port, HTTP.0, ACK),
+                        _ => Payload::Udp(port, HTTP.0),
+                    };
+                    let to_host = |payload| from_outside(family, family.host(), payload);
+                    let port = publish(bench, family, protocol, 0);
+                    let key = client(family.outside(), port);
+                    let looks =
+                        |bench: &Bench| bench.dataplane.maps.config.get(&0, 0).unwrap().flags & Config::RATED != 0;
+                    assert!(!looks(bench));
 
-                // Without a limit nobody is counted.
-                passes(bench, &to_host(opening(4000)).frame());
-                assert_eq!(bench.arrives(&to_host(opening(4000)).frame()).verdict, REDIRECT);
-                assert!(clients.get(&key, 0).is_err());
+                    // Without a limit nobody is counted.
+                    passes(bench, &to_host(opening(4000)).frame());
+                    assert_eq!(bench.arrives(&to_host(opening(4000)).frame()).verdict, REDIRECT);
+                    assert!(clients.get(&key, 0).is_err());
 
-                // Within its rate a client is accounted for each flow that it opens, and for no other packet.
-                publish(bench, family, protocol, 1000);
-                assert!(looks(bench));
-                for _ in 0..3 {
-                    passes(bench, &to_host(opening(4001)).frame());
-                }
-                assert!(clients.get(&key, 0).is_err(), "the shield only looks");
-                assert_eq!(bench.arrives(&to_host(opening(4001)).frame()).verdict, REDIRECT);
-                let after_one = clients.get(&key, 0).unwrap();
-                assert_ne!(after_one, Bucket::default());
-                assert_eq!(bench.arrives(&to_host(later(4001)).frame()).verdict, REDIRECT);
-                assert_eq!(clients.get(&key, 0).unwrap(), after_one);
+                    // Within its rate a client is accounted for each flow that it opens, and for no other packet.
+                    publish(bench, family, protocol, 1000);
+                    assert!(looks(bench));
+                    for _ in 0..3 {
+                        passes(bench, &to_host(opening(4001)).frame());
+                    }
+                    assert!(clients.get(&key, 0).is_err(), "the shield only looks");
+                    assert_eq!(bench.arrives(&to_host(opening(4001)).frame()).verdict, REDIRECT);
+                    let after_one = clients.get(&key, 0).unwrap();
+                    assert_ne!(after_one, Bucket::default());
+                    assert_eq!(bench.arrives(&to_host(later(4001)).frame()).verdict, REDIRECT);
+                    assert_eq!(clients.get(&key, 0).unwrap(), after_one);
 
-                // Beyond it, no new flow; what is open goes on, and so does everybody else.
-                clients.insert(key, EMPTY, 0).unwrap();
-                dies(bench, A, &to_host(opening(4002)), DropReason::FloodingClient);
-                for port in [4000, 4001] {
-                    passes(bench, &to_host(later(port)).frame());
-                    assert_eq!(bench.arrives(&to_host(later(port)).frame()).verdict, REDIRECT);
-                }
-                passes(bench, &to_host(Payload::Tcp(4002, 22, SYN)).frame());
-                let (neighbor, other): (IpAddr, IpAddr) = match family {
-                    Family::V4 => ("198.51.100.8".parse().unwrap(), "198.51.101.7".parse().unwrap()),
-                    Family::V6 => ("2001:db8:7::8".parse().unwrap(), "2001:db8:7:1::7".parse().unwrap()),
-                };
-                let of = |client: IpAddr| Packet::outside(client, family.host(), opening(4003));
-                passes(bench, &of(other).frame());
-                assert_eq!(bench.arrives(&of(other).frame()).verdict, REDIRECT);
-                match family {
-                    Family::V4 => passes(bench, &of(neighbor).frame()),
-                    // Whoever has one address of a /64 has all of them.
-                    Family::V6 => dies(bench, A, &of(neighbor), DropReason::FloodingClient),
-                }
-                clients.insert(key, Bucket::default(), 0).unwrap();
-                assert_eq!(bench.arrives(&to_host(opening(4002)).frame()).verdict, REDIRECT);
+                    // Beyond it, no new flow; what is open goes on, and so does everybody else.
+                    clients.insert(key, EMPTY, 0).unwrap();
+                    dies(bench, A, &to_host(opening(4002)), DropReason::FloodingClient);
+                    for port in [4000, 4001] {
+                        passes(bench, &to_host(later(port)).frame());
+                        assert_eq!(bench.arrives(&to_host(later(port)).frame()).verdict, REDIRECT);
+                    }
+                    passes(bench, &to_host(Payload::Tcp(4002, 22, SYN)).frame());
+                    let (neighbor, other): (IpAddr, IpAddr) = match family {
+                        Family::V4 => ("198.51.100.8".parse().unwrap(), "198.51.101.7".parse().unwrap()),
+                        Family::V6 => ("2001:db8:7::8".parse().unwrap(), "2001:db8:7:1::7".parse().unwrap()),
+                    };
+                    let of = |client: IpAddr| Packet::outside(client, family.host(), opening(4003));
+                    passes(bench, &of(other).frame());
+                    assert_eq!(bench.arrives(&of(other).frame()).verdict, REDIRECT);
+                    match family {
+                        Family::V4 => passes(bench, &of(neighbor).frame()),
+                        // Whoever has one address of a /64 has all of them.
+                        Family::V6 => dies(bench, A, &of(neighbor), DropReason::FloodingClient),
+                    }
+                    clients.insert(key, Bucket::default(), 0).unwrap();
+                    assert_eq!(bench.arrives(&to_host(opening(4002)).frame()).verdict, REDIRECT);
 
-                bench.dataplane.unpublish(&[port]).unwrap();
-                assert!(!looks(bench));
-                for address in [family.outside(), neighbor, other] {
-                    let _ = clients.remove(&client(address, port));
+                    bench.dataplane.unpublish(&[port]).unwrap();
+                    assert!(!looks(bench));
+                    for address in [family.outside(), neighbor, other] {
+                        let _ = clients.remove(&client(address, port));
+                    }
+                    bench.dataplane.remove_endpoint(A).unwrap();
+                    let config = bench.endpoint(A);
+                    bench.dataplane.set_endpoint(&config).unwrap();
                 }
-                bench.dataplane.remove_endpoint(A).unwrap();
-                let config = bench.endpoint(A);
-                bench.dataplane.set_endpoint(&config).unwrap();
             }
-        }
+        });
     });
 }
 
@@ -281,26 +283,27 @@ fn options(xdp: XdpMode) -> Options {
 
 #[test]
 fn the_shield_runs_as_it_is_told_and_outlives_the_agent() {
-    let host = Host::new();
-    host.inside(async |netlink| {
-        drop(Bench::with(&host.bpffs(), &netlink, &options(XdpMode::Auto)).await);
-        assert_eq!(attached(&netlink, "up0").await, None, "a veth is no hardware");
-    });
-    for (xdp, wanted) in [
-        (XdpMode::Native, Some(XdpAttached::Driver)),
-        (XdpMode::Native, Some(XdpAttached::Driver)),
-        (XdpMode::Generic, Some(XdpAttached::SocketBuffer)),
-        (XdpMode::Native, Some(XdpAttached::Driver)),
-        (XdpMode::Off, None),
-        (XdpMode::Generic, Some(XdpAttached::SocketBuffer)),
-        (XdpMode::Auto, None),
-    ] {
+    on_host(|host| {
         host.inside(async |netlink| {
-            drop(Bench::again(&host.bpffs(), &netlink, &options(xdp)).await);
-            assert_eq!(attached(&netlink, "up0").await, wanted, "{xdp:?}");
-            assert_eq!(attached(&netlink, "veth1").await, None);
+            drop(Bench::again(&host.bpffs(), &netlink, &options(XdpMode::Auto)).await);
+            assert_eq!(attached(&netlink, "up0").await, None, "a veth is no hardware");
         });
-    }
+        for (xdp, wanted) in [
+            (XdpMode::Native, Some(XdpAttached::Driver)),
+            (XdpMode::Native, Some(XdpAttached::Driver)),
+            (XdpMode::Generic, Some(XdpAttached::SocketBuffer)),
+            (XdpMode::Native, Some(XdpAttached::Driver)),
+            (XdpMode::Off, None),
+            (XdpMode::Generic, Some(XdpAttached::SocketBuffer)),
+            (XdpMode::Auto, None),
+        ] {
+            host.inside(async |netlink| {
+                drop(Bench::again(&host.bpffs(), &netlink, &options(xdp)).await);
+                assert_eq!(attached(&netlink, "up0").await, wanted, "{xdp:?}");
+                assert_eq!(attached(&netlink, "veth1").await, None);
+            });
+        }
+    });
 }
 
 #[test]
@@ -358,17 +361,18 @@ fn a_stranger_s_program_keeps_its_place() {
 /// A driver without native XDP, asked for it, is an error with a sentence; left to itself, the agent goes on without.
 #[test]
 fn what_cannot_be_is_refused_in_a_sentence() {
-    let host = Host::new();
-    host.inside(async |netlink| {
-        let mut bench = Bench::with(&host.bpffs(), &netlink, &options(XdpMode::Native)).await;
-        // The loopback interface's driver has none.
-        let lo = |device| UplinkConfig { name: "lo".into(), ifindex: 1, device, ..bench_uplink() };
-        let error = bench.dataplane.set_uplinks(&[lo(Device::Virtual)]).unwrap_err().to_string();
-        assert!(error.starts_with("the shield cannot run on lo as --xdp wants it: "), "{error}");
-        drop(bench);
-        let mut bench = Bench::again(&host.bpffs(), &netlink, &options(XdpMode::Auto)).await;
-        bench.dataplane.set_uplinks(&[lo(Device::Hardware)]).unwrap();
-        assert_eq!(attached(&netlink, "lo").await, None);
+    on_host(|host| {
+        host.inside(async |netlink| {
+            let mut bench = Bench::again(&host.bpffs(), &netlink, &options(XdpMode::Native)).await;
+            // The loopback interface's driver has none.
+            let lo = |device| UplinkConfig { name: "lo".into(), ifindex: 1, device, ..bench_uplink() };
+            let error = bench.dataplane.set_uplinks(&[lo(Device::Virtual)]).unwrap_err().to_string();
+            assert!(error.starts_with("the shield cannot run on lo as --xdp wants it: "), "{error}");
+            drop(bench);
+            let mut bench = Bench::again(&host.bpffs(), &netlink, &options(XdpMode::Auto)).await;
+            bench.dataplane.set_uplinks(&[lo(Device::Hardware)]).unwrap();
+            assert_eq!(attached(&netlink, "lo").await, None);
+        });
     });
 }
 
