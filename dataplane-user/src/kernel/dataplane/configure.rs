@@ -4,9 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::AsFd as _,
 };
 
-use aya::maps::{MapError, lpm_trie::Key};
+use aya::{
+    Pod,
+    maps::{MapError, lpm_trie::Key},
+};
 use dataplane_common::{
     V4, V6, Zone,
     address::{Address as _, AnyAddress},
@@ -139,7 +143,7 @@ impl Dataplane {
         if old.has(Network::ENDPOINT_INDEPENDENT) {
             self.write_endpoint_independent()?;
         }
-        sys::delete_inner_map(std::os::fd::AsFd::as_fd(self.maps.neighbors_raw.fd()), slot.into())
+        sys::delete_inner_map(self.maps.neighbors_raw.fd().as_fd(), slot.into())
             .map_err(|source| DataplaneError::Host { what: "a network's map cannot be removed".into(), source })?;
         let subnets: Vec<_> = self
             .maps
@@ -377,14 +381,13 @@ impl Dataplane {
         ports: &BTreeSet<u32>,
     ) -> Result<(), DataplaneError> {
         self.retain_ports(ports)?;
-        for slot in 1..MAX_ENDPOINTS as u32 {
-            if !endpoints.contains(&slot) {
+        for (slot, endpoint) in (0..).zip(self.array::<Endpoint>("ENDPOINTS", MAX_ENDPOINTS)?) {
+            if endpoint.ifindex != 0 && !endpoints.contains(&slot) {
                 self.remove_endpoint(slot)?;
             }
         }
-        let known: Vec<u16> = (1..MAX_NETWORKS as u16).filter(|slot| !networks.contains(slot)).collect();
-        for slot in known {
-            if self.maps.networks.get(&slot.into(), 0)?.flags != 0 {
+        for (slot, network) in (0..).zip(self.array::<Network>("NETWORKS", MAX_NETWORKS)?) {
+            if network.flags != 0 && !networks.contains(&slot) {
                 self.remove_network(slot)?;
             }
         }
@@ -395,6 +398,13 @@ impl Dataplane {
             nix::net::if_::if_nametoindex(name)
                 .is_ok_and(|index| interfaces.contains(&index) || uplinks.contains_key(&index))
         })
+    }
+
+    /// All values of an array, by slot, in one call.
+    fn array<V: Pod>(&self, name: &str, count: usize) -> Result<Vec<V>, DataplaneError> {
+        let values =
+            sys::open_pin(&self.root.join("maps").join(name)).and_then(|map| sys::array_values(map.as_fd(), count));
+        values.map_err(|source| DataplaneError::Host { what: format!("the map {name} cannot be read"), source })
     }
 
     fn quota(&self) -> Result<u32, DataplaneError> {

@@ -1,6 +1,7 @@
 //! The few kernel calls that aya lacks, or makes only for what it finds in an object.
 
 use std::{
+    cell::Cell,
     ffi::CString,
     io,
     os::{
@@ -9,6 +10,8 @@ use std::{
     },
     path::Path,
 };
+
+use aya::Pod;
 
 /// `BPF_MAP_CREATE` of `linux/bpf.h`.
 const BPF_MAP_CREATE: libc::c_int = 0;
@@ -22,6 +25,8 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_PIN: libc::c_int = 6;
 /// `BPF_OBJ_GET`.
 const BPF_OBJ_GET: libc::c_int = 7;
+/// `BPF_MAP_LOOKUP_BATCH`, of Linux 5.6.
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 /// `BPF_LINK_CREATE`.
 const BPF_LINK_CREATE: libc::c_int = 28;
 /// `BPF_LINK_UPDATE`.
@@ -82,6 +87,22 @@ struct MapElement {
     flags: u64,
 }
 
+/// The part of `union bpf_attr` that batch commands use.
+#[repr(C)]
+struct MapBatch {
+    /// The key before the first; none here.
+    in_batch: u64,
+    /// The last key.
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    /// How many there is room for; the kernel writes how many there were.
+    count: Cell<u32>,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
 /// The part of `union bpf_attr` that `BPF_LINK_UPDATE` uses.
 #[repr(C)]
 struct LinkUpdate {
@@ -125,6 +146,27 @@ pub(in crate::kernel) fn set_descriptor(map: BorrowedFd<'_>, index: u32, value: 
         flags: 0,
     };
     bpf(BPF_MAP_UPDATE_ELEM, &attributes).map(drop)
+}
+
+/// All `count` values of a map that is an array of `V`, by index. aya asks for one at a time.
+pub(super) fn array_values<V: Pod>(map: BorrowedFd<'_>, count: usize) -> io::Result<Vec<V>> {
+    let mut keys = vec![0_u32; count];
+    let mut last = 0_u32;
+    let mut values = Vec::<V>::with_capacity(count);
+    let attributes = MapBatch {
+        in_batch: 0,
+        out_batch: (&raw mut last).addr() as u64,
+        keys: keys.as_mut_ptr().addr() as u64,
+        values: values.as_mut_ptr().addr() as u64,
+        count: Cell::new(count as u32),
+        map_fd: map.as_raw_fd() as u32,
+        element_flags: 0,
+        flags: 0,
+    };
+    bpf(BPF_MAP_LOOKUP_BATCH, &attributes)?;
+    // SAFETY: the kernel has written that many values; they are as large as the map's, and any bytes make a `V`.
+    unsafe { values.set_len(attributes.count.get() as usize) };
+    Ok(values)
 }
 
 /// Loads a program that is written in instructions.
