@@ -4,7 +4,9 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 /// Commands of bpf(2), from `linux/bpf.h`.
 pub(crate) const MAP_LOOKUP_ELEM: libc::c_int = 1;
@@ -67,17 +69,25 @@ fn count_keys(map: u64, info: &MapInfo) -> io::Result<usize> {
     Ok(info.max_entries as usize)
 }
 
+/// Asks for all inner maps at once: before 6.8 the kernel waits for an RCU grace period after each look-up, and all who
+/// wait at the same time wait for the same one.
 fn count_maps(outer: u64, info: &MapInfo) -> io::Result<usize> {
-    let mut count = 0;
-    for index in 0..info.max_entries {
+    const ASKERS: u32 = 64;
+    let has = |index: u32| {
         let mut inner = 0_u32;
         match bpf(MAP_LOOKUP_ELEM, &mut Attributes([outer, &raw const index as u64, &raw mut inner as u64, 0])) {
-            Ok(_) => count += 1,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
-    }
-    Ok(count)
+    };
+    let count = |first: u32| -> io::Result<usize> {
+        (first..info.max_entries).step_by(ASKERS as usize).map(|index| has(index).map(usize::from)).sum()
+    };
+    thread::scope(|scope| {
+        let askers: Vec<_> = (0..ASKERS).map(|first| scope.spawn(move || count(first))).collect();
+        askers.into_iter().map(|asker| asker.join().unwrap_or_else(|panicked| resume_unwind(panicked))).sum()
+    })
 }
 
 /// Calls bpf(2) with a command that gives a descriptor.
