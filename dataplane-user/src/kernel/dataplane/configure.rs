@@ -1,7 +1,7 @@
 //! Setters for networks, endpoints, uplinks and the host's own addresses.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsFd as _,
@@ -89,14 +89,14 @@ impl Dataplane {
         }
         let slot = u32::from(config.slot);
         let wanted: BTreeMap<[u32; 4], Neighbor> = endpoints.iter().flat_map(neighbors).collect();
-        match self.maps.neighbors.get(&slot, 0) {
-            Ok(mut inner) => fill(&mut inner, &wanted)?,
-            Err(MapError::KeyNotFound) => {
+        match self.neighbors_of(config.slot)? {
+            Some(inner) => fill(inner, &wanted)?,
+            None => {
                 let mut inner = Neighbors::create(capacity(&config.subnets), NO_PREALLOC)?;
                 fill(&mut inner, &wanted)?;
                 self.maps.neighbors.set(slot, &inner, 0)?;
+                self.neighbors.insert(config.slot, inner);
             }
-            Err(error) => return Err(error.into()),
         }
         self.gateways.insert(config.slot, config.gateways.clone());
         self.write_local_addresses()?;
@@ -143,6 +143,7 @@ impl Dataplane {
         if old.has(Network::ENDPOINT_INDEPENDENT) {
             self.write_endpoint_independent()?;
         }
+        self.neighbors.remove(&slot);
         sys::delete_inner_map(self.maps.neighbors_raw.fd().as_fd(), slot.into())
             .map_err(|source| DataplaneError::Host { what: "a network's map cannot be removed".into(), source })?;
         let subnets: Vec<_> = self
@@ -196,7 +197,7 @@ impl Dataplane {
         if config.bridged && self.unbridged.remove(&config.slot).is_some() {
             self.mark_crowded(config.network)?;
         }
-        let mut inner = self.maps.neighbors.get(&config.network.into(), 0)?;
+        let inner = self.neighbors_of(config.network)?.ok_or(MapError::KeyNotFound)?;
         for (address, neighbor) in neighbors(config) {
             inner.insert(AnyAddress(address), neighbor, 0)?;
         }
@@ -225,7 +226,7 @@ impl Dataplane {
         if let Some(veth) = self.veths.remove(&slot) {
             self.detach(&veth, &attach::VETH)?;
         }
-        if let Ok(mut inner) = self.maps.neighbors.get(&old.network.0.into(), 0) {
+        if let Some(inner) = self.neighbors_of(old.network.0)? {
             let addresses: Vec<_> = inner
                 .iter()
                 .filter_map(Result::ok)
@@ -398,6 +399,18 @@ impl Dataplane {
             nix::net::if_::if_nametoindex(name)
                 .is_ok_and(|index| interfaces.contains(&index) || uplinks.contains_key(&index))
         })
+    }
+
+    /// The neighbours of a network that is there, to be changed in place.
+    fn neighbors_of(&mut self, network: u16) -> Result<Option<&mut Neighbors>, DataplaneError> {
+        if let Entry::Vacant(entry) = self.neighbors.entry(network) {
+            match self.maps.neighbors.get(&network.into(), 0) {
+                Ok(inner) => entry.insert(inner),
+                Err(MapError::KeyNotFound) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+        }
+        Ok(self.neighbors.get_mut(&network))
     }
 
     /// All values of an array, by slot, in one call.

@@ -33,7 +33,7 @@ pub use programs::{Log, LogLevel, ProgramInfo};
 pub use run::{ProgramRun, RunContext};
 pub use shield::{Device, XdpMode};
 
-use maps::Maps;
+use maps::{Maps, Neighbors};
 use programs::Programs;
 
 /// How the data plane is loaded.
@@ -204,6 +204,8 @@ pub struct Dataplane {
     maps: Maps,
     attach: AttachMode,
     timeouts: Timeouts,
+    /// The inner maps of `NEIGHBORS` that were asked for: before 6.8 the kernel waits for an RCU grace period after each look-up there.
+    neighbors: BTreeMap<u16, Neighbors>,
     /// Gateway addresses by network; they are the host's own from the moment the network is there.
     gateways: BTreeMap<u16, Vec<IpAddr>>,
     /// The host's other addresses, as they were last told; by an older agent, until this one knows better.
@@ -251,6 +253,7 @@ impl Dataplane {
             maps,
             attach: options.attach.resolve(),
             timeouts: options.timeouts,
+            neighbors: BTreeMap::new(),
             gateways: BTreeMap::new(),
             local,
             published: publish::by_endpoint(&ports),
