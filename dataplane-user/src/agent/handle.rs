@@ -369,6 +369,11 @@ impl Handle {
         let process = super::plan::process(&request.command, &request.env, &request.working_dir, &container.hostname)?;
         let executed = Arc::new(running.exec(&process, stdio).await?);
         let id = Id::random();
+        let exec_id = move || ("execID", id.to_string());
+        for step in ["exec_create", "exec_start"] {
+            let action = format!("{step}: {}", request.command.join(" "));
+            self.events.tell(Event::of_container(action, &container, [exec_id()]));
+        }
         let (sender, exit) = ExitWatch::new();
         self.execs().insert(id, executed.clone());
         let handle = self.clone();
@@ -376,7 +381,11 @@ impl Handle {
             let code = executed.wait().await;
             handle.execs().remove(&id);
             match code {
-                Ok(code) => _ = sender.send(Some(code)),
+                Ok(code) => {
+                    let how = [exec_id(), ("exitCode", code.to_string())];
+                    handle.events.tell(Event::of_container("exec_die", &container, how));
+                    _ = sender.send(Some(code));
+                }
                 Err(error) => tracing::error!("lost sight of a command in container {}: {error}", container.name),
             }
         });

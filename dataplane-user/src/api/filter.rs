@@ -191,7 +191,7 @@ impl Filters {
         of(Subject::Container)
             && of(Subject::Network)
             && self.any("type", |kind| event.subject.as_str() == kind)
-            && self.any("event", |action| event.action == action)
+            && self.any("event", |action| event.action == action || event.action.split(':').next() == Some(action))
             && self.any("scope", |scope| scope == "local")
             && self.labels(&event.attributes)
     }
@@ -313,7 +313,7 @@ mod tests {
         let event = Event {
             time: jiff::Timestamp::UNIX_EPOCH,
             subject: Subject::Network,
-            action: "connect",
+            action: "connect".into(),
             id: "3f".repeat(32).parse().ok(),
             attributes: BTreeMap::from([("name".into(), "front".into()), ("container".into(), "c".into())]),
         };
@@ -327,6 +327,14 @@ mod tests {
             [r#"{"type":["container"]}"#, r#"{"container":["front"]}"#, r#"{"event":["create"]}"#, r#"{"label":["a"]}"#]
         {
             assert!(!pass(text), "{text}");
+        }
+        // A further command's event is known by its word alone.
+        let event = Event { action: "exec_start: ls -l".into(), ..event };
+        for (action, passes) in
+            [("exec_start", true), ("exec_start: ls -l", true), ("exec", false), ("exec_create", false)]
+        {
+            let filters = Filters::parse(&format!(r#"{{"event":["{action}"]}}"#), &Filters::EVENT).unwrap();
+            assert_eq!(filters.pass_event(&event), passes, "{action}");
         }
     }
 }
