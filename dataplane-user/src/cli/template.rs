@@ -18,7 +18,7 @@ const BYTES: usize = 64 * 1024 * 1024;
 
 /// What holds texts by keys of the user's: one that is absent is an empty text, as in Go, where a field that is absent is an
 /// error.
-const MAPS: [&str; 5] = [LABELS, "AuxiliaryAddresses", "DriverOpts", "Labels", "Options"];
+const MAPS: [&str; 6] = [LABELS, "Attributes", "AuxiliaryAddresses", "DriverOpts", "Labels", "Options"];
 
 /// Docker's functions beside those of the language, and `index` as Go has it.
 const FUNCTIONS: [(&str, Func); 10] = [
