@@ -236,9 +236,9 @@ impl Handle {
         self.ask(|agent| Box::pin(agent.run_container(request, stdio))).await?
     }
 
-    /// Containers, newest first; those that have ended only on request.
-    pub async fn containers(&self, all: bool) -> Result<Vec<Container>> {
-        self.ask(move |agent| Box::pin(async move { agent.list_containers(all) })).await
+    /// Containers, newest first, whether they run or not.
+    pub async fn containers(&self) -> Result<Vec<Container>> {
+        self.ask(|agent| Box::pin(async { agent.list_containers() })).await
     }
 
     /// A container by id, name or prefix of its id.

@@ -19,7 +19,8 @@ use crate::model::{Error, Id};
 
 /// List containers
 ///
-/// Filters: `id`, `label`, `name`, `network`, `status`. Names and ids are regular expressions.
+/// Filters: `before`, `exited`, `expose`, `id`, `label`, `name`, `network`, `publish`, `since`, `status`. Names and ids are regular
+/// expressions; `publish` and `expose` are ports of the container, `80`, `80/udp` or `70-90/tcp`.
 #[utoipa::path(get, path = "/containers/json", tag = "Containers", params(ContainerList), responses((status = 200, description = "The containers, the newest first.", body = Vec<ContainerSummary>), Refusals))]
 pub(super) async fn list(
     State(agent): State<Handle>,
@@ -28,9 +29,12 @@ pub(super) async fn list(
     let filters = Filters::parse(&query.filters, &Filters::CONTAINER)?;
     let limit = query.limit()?;
     let every_state = truth(&query.all) || filters.every_state() || limit.is_some();
-    let containers = agent.containers(every_state).await?;
+    let containers = agent.containers().await?;
+    let beyond = filters.beyond_text(&containers)?;
     let now = Timestamp::now();
-    let shown = containers.iter().map(|container| present::summary(container, now));
+    let wanted =
+        containers.iter().filter(|container| (every_state || container.is_running()) && beyond.pass(container));
+    let shown = wanted.map(|container| present::summary(container, now));
     Ok(Json(shown.filter(|container| filters.pass_container(container)).take(limit.unwrap_or(usize::MAX)).collect()))
 }
 

@@ -145,11 +145,13 @@ pub(in crate::cli) struct Exec {
 
 /// `spandrel ps`.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Filters: id, label, name, network, status.
+#[command(after_long_help = "Filters: before, exited, expose, id, label, name, network, publish, since, status.
 
 Examples:
   spandrel ps -a
   spandrel ps --filter network=front --filter status=running
+  spandrel ps -a --filter exited=0 --filter since=web
+  spandrel ps --filter publish=80 --filter expose=7000-7010/udp
   spandrel ps --format 'table {{.Names}}\\t{{.Ports}}'
   spandrel rm -f $(spandrel ps -aq)")]
 pub(in crate::cli) struct Ps {
