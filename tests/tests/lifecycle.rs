@@ -58,11 +58,7 @@ fn a_stopped_containers_address_is_kept_for_it() {
     assert_eq!(chosen.ip(V4), "172.30.1.3".parse::<IpAddr>().unwrap());
     assert_eq!(chosen.ip(V6), "fd00:a::3".parse::<IpAddr>().unwrap());
     site.host.run_container("--name thief --network red --ip 172.30.1.2");
-    let before = site.host.state();
-    let refused = site.host.spandrel("start web");
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("172.30.1.2") && refused.stderr.contains("thief"), "{refused:?}");
-    site.host.state().assert_same_as(&before);
+    site.host.assert_refused("start web", &["172.30.1.2", "thief"]);
     site.host.spandrel("rm -f thief").ok();
     site.host.spandrel("start web").ok();
 }
@@ -101,10 +97,7 @@ fn a_start_that_fails_changes_nothing() {
     site.host.spandrel("stop -t 0 web").ok();
     site.host.run_container("--name thief -p 8080:80 -p 9000:90");
     let before = site.host.state();
-    let refused = site.host.spandrel("start web");
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("8080") && refused.stderr.contains("thief"), "{refused:?}");
-    site.host.state().assert_same_as(&before);
+    site.host.assert_refused("start web", &["8080", "thief"]);
     site.restart_agent();
     site.host.state().assert_same_as(&before);
     site.host.spandrel("unpublish thief 8080:80").ok();
@@ -128,17 +121,11 @@ fn networks_change_while_a_container_is_stopped() {
         ("network disconnect front web", "not connected to network front"),
         ("network connect --ip 10.99.0.1 front web", "10.99.0.1"),
     ] {
-        let before = site.host.state();
-        let refused = site.host.spandrel(line);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        assert!(refused.stderr.contains(word), "{refused:?}");
-        site.host.state().assert_same_as(&before);
+        site.host.assert_refused(line, &[word]);
     }
     // A network that only stopped containers are to join can be removed; they say so when they start.
     site.host.spandrel("network rm gone").ok();
-    let refused = site.host.spandrel("start web");
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("network gone not found"), "{refused:?}");
+    site.host.assert_refused("start web", &["network gone not found"]);
     site.host.spandrel("network disconnect gone web").ok();
     site.host.spandrel("start web").ok();
     let web = site.host.container("web");
@@ -162,10 +149,7 @@ fn a_container_is_renamed() {
     link.echo("still there").expect("connections go on");
     drop(server);
     for line in ["rename www other", "rename www www", "rename www a/b", "rename web x"] {
-        let before = site.host.state();
-        let refused = site.host.spandrel(line);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        site.host.state().assert_same_as(&before);
+        site.host.assert_refused(line, &[]);
     }
     assert_eq!(site.host.spandrel("inspect web").code, Some(1));
     assert_eq!(site.host.container("www").id, web.id);
@@ -229,9 +213,7 @@ fn logs_show_what_was_said() {
     // What was said before the end is there, newline or not; output goes to output, and errors to errors.
     assert_eq!(said(&site, "logs quick", "last").stderr, "oh\n");
     for (line, word) in [("logs nobody", "nobody"), ("logs --since soon talker", "--since")] {
-        let refused = site.host.spandrel(line);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        assert!(refused.stderr.starts_with("spandrel: ") && refused.stderr.contains(word), "{refused:?}");
+        site.host.assert_refused(line, &[word]);
     }
 }
 
@@ -262,8 +244,6 @@ fn a_start_may_be_attached() {
     for (line, word) in
         [("start -a job busy", "multiple containers"), ("start -a busy", "already running"), ("start nobody", "nobody")]
     {
-        let refused = site.host.spandrel(line);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        assert!(refused.stderr.contains(word), "{refused:?}");
+        site.host.assert_refused(line, &[word]);
     }
 }
