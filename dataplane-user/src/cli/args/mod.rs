@@ -357,7 +357,7 @@ mod tests {
         assert!(run.detach && run.rm);
         assert_eq!(run.publish, ["8080:80", "53:53/udp"]);
         assert!(!run.publish_all);
-        assert_eq!(run.env, ["A=1", "B"]);
+        assert_eq!(run.surroundings.env, ["A=1", "B"]);
         assert_eq!(run.hostname, "host");
         assert_eq!(run.network, ["front"]);
         assert_eq!(run.endpoint.ip, "10.0.0.9");
