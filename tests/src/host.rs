@@ -92,6 +92,14 @@ impl Host {
         self.output(self.program(line))
     }
 
+    /// Runs a `spandrel` command that must be refused with one sentence that holds all of `words`, and must change nothing.
+    #[track_caller]
+    pub fn assert_refused(&self, line: &(impl Words + ?Sized), words: &[&str]) {
+        let before = self.state();
+        self.spandrel(line).assert_sentence(1, words);
+        self.state().assert_same_as(&before);
+    }
+
     /// Starts an idle container with these options of `spandrel run`, such as `--name web --network front`.
     #[track_caller]
     pub fn run_container(&self, options: &(impl Words + ?Sized)) -> Container<'_> {

@@ -112,6 +112,18 @@ impl Output {
         self.stdout.trim().to_owned()
     }
 
+    /// Demands this exit code and one sentence on standard error, and nothing else, that holds all of `words`.
+    #[track_caller]
+    pub fn assert_sentence(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        let sentence = self.stderr.trim_end();
+        assert!(sentence.starts_with("spandrel: ") && !sentence.contains('\n'), "not one sentence: {self:?}");
+        for word in words {
+            assert!(sentence.contains(word), "{word:?} is missing: {self:?}");
+        }
+        assert_eq!(self.stdout, "", "{self:?}");
+    }
+
     /// Demands success and reads what was printed as JSON.
     #[track_caller]
     pub fn json(self) -> Value {

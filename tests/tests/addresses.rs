@@ -10,20 +10,6 @@ fn subnets(site: &Site, network: &str) -> Vec<String> {
     configs.iter().filter_map(|config| Some(config["Subnet"].as_str()?.to_owned())).collect()
 }
 
-/// Runs a command that must be refused with one sentence that holds all of `words`, and must change nothing.
-#[track_caller]
-fn assert_refused(site: &Site, line: &str, words: &[&str]) {
-    let before = site.host.state();
-    let output = site.host.spandrel(line);
-    assert_eq!(output.code, Some(1), "{output:?}");
-    let sentence = output.stderr.trim_end();
-    assert!(sentence.starts_with("spandrel: ") && !sentence.contains('\n'), "not one sentence: {output:?}");
-    for word in words {
-        assert!(sentence.contains(word), "{word:?} is missing: {output:?}");
-    }
-    site.host.state().assert_same_as(&before);
-}
-
 /// Two containers of a network reach each other and the outside.
 #[track_caller]
 fn assert_works(site: &Site, network: &str) {
@@ -47,15 +33,13 @@ fn pools_can_be_configured() {
     assert_works(&site, "red");
     site.host.create_network("--ipv6 green");
     site.host.create_network("blue");
-    assert_refused(
-        &site,
+    site.host.assert_refused(
         "network create --ipv6 --ipv4=false more",
         &["fully subnetted", "--default-address-pool", "size=64"],
     );
     site.host.create_network("last");
     assert_eq!(subnets(&site, "last"), ["10.202.0.0/24"]);
-    assert_refused(
-        &site,
+    site.host.assert_refused(
         "network create more",
         &["fully subnetted", "--subnet", "--default-address-pool base=10.201.0.0/16,size=24"],
     );
@@ -102,9 +86,9 @@ fn a_size_is_enough_for_a_subnet() {
         (vec!["172.18.1.0/24".into()], vec!["172.19.0.0/16".into()])
     );
     assert_works(&site, "red");
-    assert_refused(&site, "network create --subnet 0.0.0.0/8 more", &["0.0.0.0/8", "no subnets of that size"]);
-    assert_refused(&site, "network create --subnet 0.0.0.0/32 more", &["0.0.0.0/32", "no subnets of that size"]);
-    assert_refused(&site, "network create --ipv6 --subnet ::/40 more", &["::/40", "no subnets of that size"]);
+    site.host.assert_refused("network create --subnet 0.0.0.0/8 more", &["0.0.0.0/8", "no subnets of that size"]);
+    site.host.assert_refused("network create --subnet 0.0.0.0/32 more", &["0.0.0.0/32", "no subnets of that size"]);
+    site.host.assert_refused("network create --ipv6 --subnet ::/40 more", &["::/40", "no subnets of that size"]);
 }
 
 /// §2: `network inspect` tells how full each subnet is; what is reserved counts as in use.

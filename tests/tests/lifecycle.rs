@@ -58,11 +58,7 @@ fn a_stopped_containers_address_is_kept_for_it() {
     assert_eq!(chosen.ip(V4), "172.30.1.3".parse::<IpAddr>().unwrap());
     assert_eq!(chosen.ip(V6), "fd00:a::3".parse::<IpAddr>().unwrap());
     site.host.run_container("--name thief --network red --ip 172.30.1.2");
-    let before = site.host.state();
-    let refused = site.host.spandrel("start web");
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("172.30.1.2") && refused.stderr.contains("thief"), "{refused:?}");
-    site.host.state().assert_same_as(&before);
+    site.host.assert_refused("start web", &["172.30.1.2", "thief"]);
     site.host.spandrel("rm -f thief").ok();
     site.host.spandrel("start web").ok();
 }
@@ -101,10 +97,7 @@ fn a_start_that_fails_changes_nothing() {
     site.host.spandrel("stop -t 0 web").ok();
     site.host.run_container("--name thief -p 8080:80 -p 9000:90");
     let before = site.host.state();
-    let refused = site.host.spandrel("start web");
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("8080") && refused.stderr.contains("thief"), "{refused:?}");
-    site.host.state().assert_same_as(&before);
+    site.host.assert_refused("start web", &["8080", "thief"]);
     site.restart_agent();
     site.host.state().assert_same_as(&before);
     site.host.spandrel("unpublish thief 8080:80").ok();
@@ -128,17 +121,11 @@ fn networks_change_while_a_container_is_stopped() {
         ("network disconnect front web", "not connected to network front"),
         ("network connect --ip 10.99.0.1 front web", "10.99.0.1"),
     ] {
-        let before = site.host.state();
-        let refused = site.host.spandrel(line);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        assert!(refused.stderr.contains(word), "{refused:?}");
-        site.host.state().assert_same_as(&before);
+        site.host.assert_refused(line, &[word]);
     }
     // A network that only stopped containers are to join can be removed; they say so when they start.
     site.host.spandrel("network rm gone").ok();
-    let refused = site.host.spandrel("start web");
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("network gone not found"), "{refused:?}");
+    site.host.assert_refused("start web", &["network gone not found"]);
     site.host.spandrel("network disconnect gone web").ok();
     site.host.spandrel("start web").ok();
     let web = site.host.container("web");
@@ -162,10 +149,7 @@ fn a_container_is_renamed() {
     link.echo("still there").expect("connections go on");
     drop(server);
     for line in ["rename www other", "rename www www", "rename www a/b", "rename web x"] {
-        let before = site.host.state();
-        let refused = site.host.spandrel(line);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        site.host.state().assert_same_as(&before);
+        site.host.assert_refused(line, &[]);
     }
     assert_eq!(site.host.spandrel("inspect web").code, Some(1));
     assert_eq!(site.host.container("www").id, web.id);
@@ -229,9 +213,7 @@ fn logs_show_what_was_said() {
     // What was said before the end is there, newline or not; output goes to output, and errors to errors.
     assert_eq!(said(&site, "logs quick", "last").stderr, "oh\n");
     for (line, word) in [("logs nobody", "nobody"), ("logs --since soon talker", "--since")] {
-        let refused = site.host.spandrel(line);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        assert!(refused.stderr.starts_with("spandrel: ") && refused.stderr.contains(word), "{refused:?}");
+        site.host.assert_refused(line, &[word]);
     }
 }
 
@@ -262,8 +244,69 @@ fn a_start_may_be_attached() {
     for (line, word) in
         [("start -a job busy", "multiple containers"), ("start -a busy", "already running"), ("start nobody", "nobody")]
     {
-        let refused = site.host.spandrel(line);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        assert!(refused.stderr.contains(word), "{refused:?}");
+        site.host.assert_refused(line, &[word]);
     }
+}
+
+/// `stop` and `restart` with another signal; one that does not end by it is killed when the time is up.
+#[test]
+fn a_container_is_told_to_stop_by_a_signal() {
+    let site = Site::new();
+    let script = "trap 'echo int; exit 7' INT; trap '' USR1; echo ready; while :; do sleep 0.1; done";
+    site.host.spandrel(&["run", "-d", "--name", "web", "sh", "-c", script]).ok();
+    let code = || site.host.spandrel(&["inspect", "-f", "{{.State.ExitCode}}", "web"]).ok();
+    said(&site, "logs web", "ready\n");
+    site.host.spandrel("restart --signal SIGINT -t 60 web").ok();
+    said(&site, "logs web", "ready\nint\nready\n");
+    site.host.spandrel("stop -s 2 --timeout 60 web").ok();
+    assert_eq!(code(), "7");
+    site.host.spandrel("start web").ok();
+    said(&site, "logs web", "ready\nint\nready\nint\nready\n");
+    site.host.spandrel("stop --signal USR1 -t 1 web").ok();
+    assert_eq!(code(), "137");
+    // Docker's own client has the flag as well.
+    site.host.spandrel("start web").ok();
+    said(&site, "logs web", "ready\nint\nready\nint\nready\nready\n");
+    site.host.docker_cli("stop --signal SIGINT -t 60 web").ok();
+    assert_eq!(code(), "7");
+}
+
+/// `exec -d` returns at once, says nothing, and the command goes on without input and output.
+#[test]
+fn a_further_command_in_the_background() {
+    let site = Site::new();
+    site.host.run_container("--name web");
+    let script = "cat; echo lost; sleep 0.2; out=$(readlink /proc/$$/fd/1); echo $out > /run/told; sleep 61235";
+    let output = site.host.spandrel(&["exec", "--detach", "web", "sh", "-c", script]);
+    assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (Some(0), "", ""));
+    let told = within(PATIENCE, || {
+        Some(site.host.spandrel("exec web cat /run/told").stdout).filter(|text| text.ends_with('\n'))
+    });
+    assert_eq!(told.as_deref(), Some("/dev/null\n"));
+    // It ends with its container.
+    assert!(site.host.processes().iter().any(|process| process.contains("61235")));
+    site.host.spandrel("rm -f web").ok();
+    assert!(!site.host.processes().iter().any(|process| process.contains("61235")));
+}
+
+/// `run --cidfile` writes the id, in the background and in the foreground; no container, no file.
+#[test]
+fn the_id_of_a_container_in_a_file() {
+    let site = Site::new();
+    let file = site.host.path("/run/cid");
+    let id = site.host.spandrel("run -d --name web --cidfile /run/cid sleep infinity").ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), id);
+    let refused = site.host.spandrel("run -d --name db --cidfile /run/cid sleep infinity");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("container ID file found") && refused.stderr.contains("/run/cid"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), id);
+    assert_eq!(site.host.spandrel("ps -q --no-trunc").ok(), id);
+    std::fs::remove_file(&file).unwrap();
+    for line in ["run --name web --cidfile /run/cid true", "run -d --cidfile /run/cid no-such-command"] {
+        assert_ne!(site.host.spandrel(line).code, Some(0), "{line}");
+        assert!(!file.exists(), "{line}");
+    }
+    assert_eq!(site.host.spandrel("run --name job --cidfile /run/cid false").code, Some(1));
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(written, site.host.spandrel("inspect -f {{.Id}} job").ok());
 }

@@ -18,20 +18,6 @@ fn create_lan(site: &Site, options: &str) {
     ));
 }
 
-/// Runs a command that must be refused with one sentence that holds all of `words`, and must change nothing.
-#[track_caller]
-fn assert_refused(site: &Site, line: &str, words: &[&str]) {
-    let before = site.host.state();
-    let output = site.host.spandrel(line);
-    assert_eq!(output.code, Some(1), "{output:?}");
-    let sentence = output.stderr.trim_end();
-    assert!(sentence.starts_with("spandrel: ") && !sentence.contains('\n'), "not one sentence: {output:?}");
-    for word in words {
-        assert!(sentence.contains(word), "{word:?} is missing: {output:?}");
-    }
-    site.host.state().assert_same_as(&before);
-}
-
 /// §5: a container of a macvlan network is on the parent's wire with its own MAC address and addresses, beside the host and what goes through it; it needs no
 /// agent, is found again by a new one, and leaves nothing.
 #[test]
@@ -120,7 +106,7 @@ fn macvlan_modes() {
     for family in Family::BOTH {
         web.ping(Site::far(family)).expect("the way out");
     }
-    assert_refused(&site, "run -d --network lan sleep 1", &["lan", "passthru", "web"]);
+    site.host.assert_refused("run -d --network lan sleep 1", &["lan", "passthru", "web"]);
     drop(web);
     site.host.spandrel("rm -f web").ok();
     site.host.run_container("--name next --network lan").ping(Site::far(V4)).expect("the way out");
@@ -143,12 +129,11 @@ fn macvlan_networks_that_cannot_be() {
         ("-o parent=eth1 -o com.docker.network.bridge.name=x", ["bridge.name", "unknown option"]),
         ("-o parent=eth1 -o com.docker.network.driver.mtu=9000", ["9000", "carries 1500"]),
     ] {
-        assert_refused(&site, &format!("network create -d macvlan --subnet 10.9.0.0/24 {options} lan"), &words);
+        site.host.assert_refused(&format!("network create -d macvlan --subnet 10.9.0.0/24 {options} lan"), &words);
     }
-    assert_refused(&site, "network create -d ipvlan lan", &["ipvlan", "not found"]);
+    site.host.assert_refused("network create -d ipvlan lan", &["ipvlan", "not found"]);
     site.host.create_network(&format!("-d macvlan --subnet 10.9.0.0/24 -o parent={parent} lan"));
-    assert_refused(
-        &site,
+    site.host.assert_refused(
         &format!("network create -d macvlan -o parent={parent} second"),
         &["lan", "already using", &parent],
     );
@@ -156,7 +141,7 @@ fn macvlan_networks_that_cannot_be() {
     assert!(output.code == Some(0) && output.stderr.contains("published ports are ignored"), "{output:?}");
     site.host.spandrel("stop -t 0 web").ok();
     site.host.delete_link(&parent);
-    assert_refused(&site, "start web", &[&parent, "there is no interface"]);
+    site.host.assert_refused("start web", &[&parent, "there is no interface"]);
     site.host.spandrel("rm web").ok();
     site.host.spandrel("network rm lan").ok();
 }

@@ -31,20 +31,6 @@ fn assert_leads_to(site: &Site, container: &Net, networks: [Option<&str>; 2]) {
     }
 }
 
-/// Runs a command that must be refused with one sentence that holds all of `words`, and must change nothing.
-#[track_caller]
-fn assert_refused(site: &Site, line: &str, words: &[&str]) {
-    let before = site.host.state();
-    let output = site.host.spandrel(line);
-    assert_eq!(output.code, Some(1), "{output:?}");
-    let sentence = output.stderr.trim_end();
-    assert!(sentence.starts_with("spandrel: ") && !sentence.contains('\n'), "not one sentence: {output:?}");
-    for word in words {
-        assert!(sentence.contains(word), "{word:?} is missing: {output:?}");
-    }
-    site.host.state().assert_same_as(&before);
-}
-
 /// §5: one `run` joins several networks, each with addresses of its own wish, in the short and the long form; what is stopped and started
 /// again is on all of them.
 #[test]
@@ -142,7 +128,7 @@ fn none_and_host() {
     assert_eq!(site.host.spandrel(&line[..]).ok(), site.host.output(own).ok());
     for name in ["alone", "hosts"] {
         site.host.spandrel(&["restart", "-t", "0", name]).ok();
-        assert_refused(&site, &format!("network connect bridge {name}"), &["cannot be connected to"]);
+        site.host.assert_refused(&format!("network connect bridge {name}"), &["cannot be connected to"]);
     }
     let warned = site.host.spandrel("run -d --network none -p 80:80 sleep infinity");
     assert!(warned.code == Some(0) && warned.stderr.contains("published ports are ignored"), "{warned:?}");
@@ -181,9 +167,9 @@ fn a_container_shares_anothers_network() {
     let helper = site.host.container("helper");
     assert_eq!(helper.links().into_iter().map(|link| link.name).collect::<Vec<_>>(), ["lo"]);
     assert_eq!(helper.exec("echo on").ok(), "on");
-    assert_refused(&site, "run -d --network container:front sleep 1", &["non running container", "front"]);
+    site.host.assert_refused("run -d --network container:front sleep 1", &["non running container", "front"]);
     site.host.spandrel("stop -t 0 helper").ok();
-    assert_refused(&site, "start helper", &["non running container", "front"]);
+    site.host.assert_refused("start helper", &["non running container", "front"]);
     site.host.spandrel("start front").ok();
     site.host.spandrel("start helper").ok();
     let (front, helper) = (site.host.container("front"), site.host.container("helper"));
@@ -191,7 +177,7 @@ fn a_container_shares_anothers_network() {
     drop((front, helper));
     site.host.spandrel("rm -f front").ok();
     site.host.spandrel("stop -t 0 helper").ok();
-    assert_refused(&site, "start helper", &["No such container"]);
+    site.host.assert_refused("start helper", &["No such container"]);
 }
 
 /// What makes no sense together is refused with what is wrong, and changes nothing.
@@ -222,10 +208,10 @@ fn modes_that_contradict_are_refused() {
         ("--network blue --network name=red,ip=banana", ["banana", "IPv4 address"]),
         ("--network red --network green", ["green", "not found"]),
     ] {
-        assert_refused(&site, &format!("run -d {options} sleep 1"), &words);
+        site.host.assert_refused(&format!("run -d {options} sleep 1"), &words);
     }
     site.host.run_container("--name helper --network container:web");
-    assert_refused(&site, "network connect blue helper", &["sharing network namespace with another container"]);
+    site.host.assert_refused("network connect blue helper", &["sharing network namespace with another container"]);
 }
 
 /// The addresses that a name has in a container, as its resolver tells.
@@ -249,14 +235,31 @@ fn links_on_the_default_bridge() {
     drop(db);
     site.host.spandrel("stop -t 0 db").ok();
     site.host.run_container("--name squatter");
-    assert_refused(&site, "run -d --link db sleep 1", &["Cannot link to db"]);
-    assert_refused(&site, "run -d --link nobody sleep 1", &["nobody"]);
+    site.host.assert_refused("run -d --link db sleep 1", &["Cannot link to db"]);
+    site.host.assert_refused("run -d --link nobody sleep 1", &["nobody"]);
     site.host.spandrel("start db").ok();
     let again = site.host.container("db").ip(V4);
     assert_ne!(again, first);
     assert_eq!(resolved(&web, "database"), again.to_string());
     site.host.spandrel("rename db sql").ok();
     assert_eq!((resolved(&web, "database"), resolved(&web, "sql")), (again.to_string(), again.to_string()));
+}
+
+/// Where containers do not reach each other, a link would be a name for nothing: it is refused, and opens nothing.
+#[test]
+fn links_without_icc_are_refused() {
+    let site = Site::new();
+    site.host.create_network("-o com.docker.network.bridge.enable_icc=false closed");
+    site.host.create_network("open");
+    let db = site.host.run_container("--name db --network closed --expose 80");
+    let words = ["Cannot link to db", "network closed", "enable_icc=false"];
+    site.host.assert_refused("run -d --network closed --link db sleep 1", &words);
+    let web = site.host.run_container("--name web --network open");
+    site.host.assert_refused("network connect --link db:database closed web", &words);
+    site.host.spandrel("network connect closed web").ok();
+    let _server = db.tcp_listen(V4.any(), 80);
+    assert_silent(web.briefly().tcp_connect(db.ip(V4), 80));
+    site.host.tcp_connect(db.ip(V4), 80).expect("the host reaches it");
 }
 
 /// §4 and §5: aliases in the long form are for their network alone, and names follow a rename and a restart at once.

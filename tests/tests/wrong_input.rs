@@ -12,23 +12,10 @@ use spandrel_tests::*;
 #[track_caller]
 fn assert_refused(site: &mut Site, line: &(impl Words + ?Sized), words: &[&str]) {
     let before = site.host.state();
-    assert_sentence(&site.host.spandrel(line), 1, words);
-    site.host.state().assert_same_as(&before);
+    site.host.assert_refused(line, words);
     // A new agent knows only what is in the store.
     site.restart_agent();
     site.host.state().assert_same_as(&before);
-}
-
-/// Demands this exit code and one sentence on standard error that holds all of `words`.
-#[track_caller]
-fn assert_sentence(output: &Output, code: i32, words: &[&str]) {
-    assert_eq!(output.code, Some(code), "{output:?}");
-    let sentence = output.stderr.trim_end();
-    assert!(sentence.starts_with("spandrel: ") && !sentence.contains('\n'), "not one sentence: {output:?}");
-    for word in words {
-        assert!(sentence.contains(word), "{word:?} is missing: {output:?}");
-    }
-    assert_eq!(output.stdout, "");
 }
 
 /// An agent that is not root says which capability it lacks, and touches nothing.
@@ -39,7 +26,7 @@ fn an_agent_needs_root() {
     let before = host.traces();
     let mut command = host.program("agent --state-dir /run/other-state --run-dir /run/other");
     command.uid(65534).gid(65534);
-    assert_sentence(&host.output(command), 1, &["CAP_NET_ADMIN", "root"]);
+    host.output(command).assert_sentence(1, &["CAP_NET_ADMIN", "root"]);
     host.traces().assert_same_as(&before);
 }
 
@@ -60,7 +47,7 @@ fn an_agent_names_the_missing_capability() {
         };
         // SAFETY: the closure makes one system call.
         unsafe { command.pre_exec(drop_it) };
-        assert_sentence(&host.output(command), 1, &[name]);
+        host.output(command).assert_sentence(1, &[name]);
     }
     host.traces().assert_same_as(&before);
 }
@@ -77,7 +64,7 @@ fn an_agent_needs_a_recent_kernel() {
     host.enter(lie).unwrap();
     let before = host.traces();
     let output = host.spandrel("agent --state-dir /run/other-state --run-dir /run/other");
-    assert_sentence(&output, 1, &["5.4.0-42-generic", "too old", "6.1"]);
+    output.assert_sentence(1, &["5.4.0-42-generic", "too old", "6.1"]);
     host.traces().assert_same_as(&before);
 }
 
@@ -87,9 +74,9 @@ fn a_client_needs_an_agent() {
     let lab = Lab::new();
     let host = lab.host("host");
     for line in ["network ls", "ps", "run -d sleep 1"] {
-        assert_sentence(&host.spandrel(line), 1, &["/run/spandrel/spandrel.sock", "spandrel agent"]);
+        host.spandrel(line).assert_sentence(1, &["/run/spandrel/spandrel.sock", "spandrel agent"]);
     }
-    assert_sentence(&host.spandrel("--socket /run/elsewhere ps"), 1, &["/run/elsewhere"]);
+    host.spandrel("--socket /run/elsewhere ps").assert_sentence(1, &["/run/elsewhere"]);
 }
 
 /// A second agent on the same run directory is refused; the first goes on.
@@ -99,11 +86,11 @@ fn a_run_directory_has_one_agent() {
     site.host.run_container("--name web -p 8080:80");
     let before = site.host.state();
     let output = site.host.spandrel(&format!("agent --run-dir {RUN_DIR} --state-dir /run/other-state"));
-    assert_sentence(&output, 1, &["another agent", RUN_DIR]);
+    output.assert_sentence(1, &["another agent", RUN_DIR]);
     site.host.state().assert_same_as(&before);
     // Neither may two agents share a store.
     let output = site.host.spandrel(&format!("agent --run-dir /run/other --state-dir {STATE_DIR}"));
-    assert_sentence(&output, 1, &[STATE_DIR]);
+    output.assert_sentence(1, &[STATE_DIR]);
     site.host.state().assert_same_as(&before);
 }
 
@@ -133,7 +120,7 @@ fn unknown_containers() {
     assert_refused(&mut site, "rm databse", &["databse", "did you mean database"]);
     for line in ["stop databse", "exec databse true", "port databse", "network connect bridge databse"] {
         let before = site.host.state();
-        assert_sentence(&site.host.spandrel(line), 1, &["databse", "did you mean database"]);
+        site.host.spandrel(line).assert_sentence(1, &["databse", "did you mean database"]);
         site.host.state().assert_same_as(&before);
     }
 }
@@ -182,7 +169,7 @@ fn malformed_subnets() {
         ("banana", ["banana", "subnet"]),
     ] {
         let before = site.host.state();
-        assert_sentence(&site.host.spandrel(&["network", "create", "--ipv6", "--subnet", subnet, "n"]), 1, &words);
+        site.host.spandrel(&["network", "create", "--ipv6", "--subnet", subnet, "n"]).assert_sentence(1, &words);
         site.host.state().assert_same_as(&before);
     }
     assert_refused(&mut site, "network create --subnet 224.0.0.0/24 n", &["224.0.0.0/24"]);
@@ -290,7 +277,7 @@ fn networks_with_members() {
 fn predefined_networks() {
     let mut site = Site::new();
     for name in ["bridge", "host", "none"] {
-        assert_sentence(&site.host.spandrel(&["network", "rm", name]), 1, &[name, "pre-defined", "cannot be removed"]);
+        site.host.spandrel(&["network", "rm", name]).assert_sentence(1, &[name, "pre-defined", "cannot be removed"]);
     }
     assert_refused(&mut site, "network rm bridge", &["bridge"]);
 }
@@ -341,7 +328,7 @@ fn malformed_ports() {
         [("80:", "no container port"), ("70000:80", "hostPort"), ("80/icmp", "proto"), ("82-80", "backwards")]
     {
         let before = site.host.state();
-        assert_sentence(&site.host.spandrel(&["run", "-d", "-p", port, "sleep", "1"]), 1, &[port, word]);
+        site.host.spandrel(&["run", "-d", "-p", port, "sleep", "1"]).assert_sentence(1, &[port, word]);
         site.host.state().assert_same_as(&before);
     }
     assert_refused(&mut site, "run -d -p 192.0.2.77:80:80 sleep 1", &["192.0.2.77"]);

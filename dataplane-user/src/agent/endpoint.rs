@@ -290,7 +290,12 @@ impl Agent {
         if old.attachments.iter().any(named) {
             let mut new = old.clone();
             new.attachments.retain(|attachment| !named(attachment));
-            return self.rewrite(new);
+            self.rewrite(new)?;
+            // As Docker does: it tells of leaving, and of joining only when the container starts.
+            if let Some(network) = found.ok().and_then(|id| self.networks.get(&id)) {
+                self.tell_membership("disconnect", &old.id, (network.id, &network.name, network.driver));
+            }
+            return Ok(());
         }
         let network = self.network(&network)?.clone();
         let Some(endpoint) = old.endpoint_on(&network.id).cloned() else {

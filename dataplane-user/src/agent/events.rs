@@ -3,6 +3,7 @@
 //! Events are told when what they tell of is done. Nobody waits for a listener: one that is too slow is cut off. The latest
 //! events are kept for listeners that ask for the past, for as long as the agent runs.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,8 +45,8 @@ pub struct Event {
     pub time: Timestamp,
     /// To what kind of thing.
     pub subject: Subject,
-    /// What, in Docker's word for it.
-    pub action: &'static str,
+    /// What, in Docker's word for it; of a further command followed by the command, `exec_start: ls -l`.
+    pub action: Cow<'static, str>,
     /// To which one; none if it is about all of them.
     pub id: Option<Id>,
     /// More about it, by Docker's names.
@@ -55,17 +56,17 @@ pub struct Event {
 impl Event {
     fn new<const N: usize>(
         subject: Subject,
-        action: &'static str,
+        action: impl Into<Cow<'static, str>>,
         id: Option<Id>,
         attributes: [(&str, String); N],
     ) -> Self {
         let attributes = attributes.map(|(name, value)| (name.to_string(), value)).into();
-        Event { time: Timestamp::now(), subject, action, id, attributes }
+        Event { time: Timestamp::now(), subject, action: action.into(), id, attributes }
     }
 
     /// Something that has happened to a container, with what there is to say beyond its name and labels.
     pub(super) fn of_container<const N: usize>(
-        action: &'static str,
+        action: impl Into<Cow<'static, str>>,
         container: &Container,
         further: [(&str, String); N],
     ) -> Self {

@@ -236,9 +236,9 @@ impl Handle {
         self.ask(|agent| Box::pin(agent.run_container(request, stdio))).await?
     }
 
-    /// Containers, newest first; those that have ended only on request.
-    pub async fn containers(&self, all: bool) -> Result<Vec<Container>> {
-        self.ask(move |agent| Box::pin(async move { agent.list_containers(all) })).await
+    /// Containers, newest first, whether they run or not.
+    pub async fn containers(&self) -> Result<Vec<Container>> {
+        self.ask(|agent| Box::pin(async { agent.list_containers() })).await
     }
 
     /// A container by id, name or prefix of its id.
@@ -267,13 +267,13 @@ impl Handle {
         }
     }
 
-    /// Ends a container's command: SIGTERM, and SIGKILL for everything when the time is up. Returns when
+    /// Ends a container's command: a signal, and SIGKILL for everything when the time is up. Returns when
     /// nothing of it is left in the kernel; one that has ended already is no error.
-    pub async fn stop(&self, reference: &str, timeout: Option<Duration>) -> Result<Container> {
+    pub async fn stop(&self, reference: &str, signal: i32, timeout: Option<Duration>) -> Result<Container> {
         let (container, running) = self.look_up(reference).await?;
         if let Some((running, exit)) = running {
-            self.tell_signal(&container, libc::SIGTERM);
-            running.kill(libc::SIGTERM)?;
+            self.tell_signal(&container, signal);
+            running.kill(signal)?;
             match tokio::time::timeout(timeout.unwrap_or(STOP_TIMEOUT), exit.wait()).await {
                 Ok(ended) => _ = ended?,
                 Err(_) => {
@@ -294,12 +294,12 @@ impl Handle {
     }
 
     /// Ends a container's command as [`Handle::stop`] does, and starts it again; one that has ended already is only started.
-    pub async fn restart(&self, reference: &str, timeout: Option<Duration>) -> Result<Started> {
+    pub async fn restart(&self, reference: &str, signal: i32, timeout: Option<Duration>) -> Result<Started> {
         let expect = async |reference: String, expected| {
             self.ask(move |agent| Box::pin(async move { agent.expect_restart(&reference, expected) })).await?
         };
         let id = expect(reference.to_string(), true).await?.id.to_string();
-        if let Err(error) = self.stop(&id, timeout).await {
+        if let Err(error) = self.stop(&id, signal, timeout).await {
             // It may still run, and then it ends as it was meant to.
             let _ = expect(id, false).await;
             return Err(error);
@@ -363,12 +363,17 @@ impl Handle {
         }
     }
 
-    /// Starts a further command in a running container.
-    pub async fn exec(&self, reference: &str, request: ExecRequest, stdio: [OwnedFd; 3]) -> Result<Exec> {
+    /// Starts a further command in a running container, on the given standard input, output and error or on none.
+    pub async fn exec(&self, reference: &str, request: ExecRequest, stdio: Option<[OwnedFd; 3]>) -> Result<Exec> {
         let (container, running, _) = self.look_up_running(reference).await?;
         let process = super::plan::process(&request.command, &request.env, &request.working_dir, &container.hostname)?;
         let executed = Arc::new(running.exec(&process, stdio).await?);
         let id = Id::random();
+        let exec_id = move || ("execID", id.to_string());
+        for step in ["exec_create", "exec_start"] {
+            let action = format!("{step}: {}", request.command.join(" "));
+            self.events.tell(Event::of_container(action, &container, [exec_id()]));
+        }
         let (sender, exit) = ExitWatch::new();
         self.execs().insert(id, executed.clone());
         let handle = self.clone();
@@ -376,7 +381,11 @@ impl Handle {
             let code = executed.wait().await;
             handle.execs().remove(&id);
             match code {
-                Ok(code) => _ = sender.send(Some(code)),
+                Ok(code) => {
+                    let how = [exec_id(), ("exitCode", code.to_string())];
+                    handle.events.tell(Event::of_container("exec_die", &container, how));
+                    _ = sender.send(Some(code));
+                }
                 Err(error) => tracing::error!("lost sight of a command in container {}: {error}", container.name),
             }
         });

@@ -182,8 +182,8 @@ impl Agent {
         views
     }
 
-    pub(super) fn list_containers(&self, all: bool) -> Vec<Container> {
-        let mut containers: Vec<_> = self.containers.values().filter(|c| all || c.is_running()).cloned().collect();
+    pub(super) fn list_containers(&self) -> Vec<Container> {
+        let mut containers: Vec<_> = self.containers.values().cloned().collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.created));
         containers
     }

@@ -19,7 +19,8 @@ use crate::model::{Error, Id};
 
 /// List containers
 ///
-/// Filters: `id`, `label`, `name`, `network`, `status`. Names and ids are regular expressions.
+/// Filters: `before`, `exited`, `expose`, `id`, `label`, `name`, `network`, `publish`, `since`, `status`. Names and ids are regular
+/// expressions; `publish` and `expose` are ports of the container, `80`, `80/udp` or `70-90/tcp`.
 #[utoipa::path(get, path = "/containers/json", tag = "Containers", params(ContainerList), responses((status = 200, description = "The containers, the newest first.", body = Vec<ContainerSummary>), Refusals))]
 pub(super) async fn list(
     State(agent): State<Handle>,
@@ -28,9 +29,12 @@ pub(super) async fn list(
     let filters = Filters::parse(&query.filters, &Filters::CONTAINER)?;
     let limit = query.limit()?;
     let every_state = truth(&query.all) || filters.every_state() || limit.is_some();
-    let containers = agent.containers(every_state).await?;
+    let containers = agent.containers().await?;
+    let beyond = filters.beyond_text(&containers)?;
     let now = Timestamp::now();
-    let shown = containers.iter().map(|container| present::summary(container, now));
+    let wanted =
+        containers.iter().filter(|container| (every_state || container.is_running()) && beyond.pass(container));
+    let shown = wanted.map(|container| present::summary(container, now));
     Ok(Json(shown.filter(|container| filters.pass_container(container)).take(limit.unwrap_or(usize::MAX)).collect()))
 }
 
@@ -47,15 +51,16 @@ pub(super) async fn inspect(
 
 /// End a container
 ///
-/// SIGTERM, and SIGKILL when the time is up. The answer comes when nothing of it is left in the kernel.
+/// SIGTERM or another signal, and SIGKILL when the time is up. The answer comes when nothing of it is left in the kernel.
 #[utoipa::path(post, path = "/containers/{reference}/stop", tag = "Containers", params(Reference, Ending), responses((status = 204, description = "It has ended."), (status = 304, description = "It had ended already."), Refusals))]
 pub(super) async fn stop(
     State(agent): State<Handle>,
     Reference(reference): Reference,
     Query(query): Query<Ending>,
 ) -> Result<StatusCode, Refusal> {
+    let (signal, timeout) = (query.signal()?, query.timeout()?);
     let was_running = agent.container(&reference).await?.is_running();
-    agent.stop(&reference, query.timeout()?).await?;
+    agent.stop(&reference, signal, timeout).await?;
     Ok(if was_running { StatusCode::NO_CONTENT } else { StatusCode::NOT_MODIFIED })
 }
 
@@ -76,7 +81,7 @@ pub(super) async fn restart(
     Reference(reference): Reference,
     Query(query): Query<Ending>,
 ) -> Result<StatusCode, Refusal> {
-    agent.restart(&reference, query.timeout()?).await?;
+    agent.restart(&reference, query.signal()?, query.timeout()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -167,17 +172,25 @@ pub(super) async fn start_attached(
     Ok(attached::answer(answer, started.exit))
 }
 
-/// Start a further command in a container, attached
-#[utoipa::path(post, path = "/spandrel/containers/{reference}/exec", tag = "Beyond Docker", params(Reference), request_body = ExecRequest, responses((status = 201, description = "The command runs; a second line comes when it has ended.", body = Started, content_type = "application/x-ndjson"), Refusals))]
+/// Start a further command in a container
+///
+/// It has the standard input, output and error of the process that asks, and the answer goes on until it ends: a line with a `Started`, a line with a
+/// `WaitResponse`. With `Detach` it has none of them, and the answer is a `Started`.
+#[utoipa::path(post, path = "/spandrel/containers/{reference}/exec", tag = "Beyond Docker", params(Reference), request_body = ExecRequest, responses((status = 201, description = "The command runs. Not detached: a second line comes when it has ended.", content((Started = "application/json"), (Started = "application/x-ndjson"))), Refusals))]
 pub(super) async fn exec(
     State(agent): State<Handle>,
     Reference(reference): Reference,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Body(request): Body<ExecRequest>,
 ) -> Result<Response, Refusal> {
-    let exec = agent.exec(&reference, request.into(), peer.stdio()?).await?;
+    let stdio = (!request.detach).then(|| peer.stdio()).transpose()?;
+    let attach = stdio.is_some();
+    let exec = agent.exec(&reference, request.into(), stdio).await?;
     let answer = Started { id: exec.id.to_string(), warnings: Vec::new() };
-    Ok(attached::answer(answer, exec.exit))
+    Ok(match attach {
+        true => attached::answer(answer, exec.exit),
+        false => (StatusCode::CREATED, Json(answer)).into_response(),
+    })
 }
 
 /// Publish ports of a running container, or change who may use them

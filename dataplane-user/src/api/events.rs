@@ -67,10 +67,10 @@ fn shown(event: &agent::Event) -> Event {
     let id = event.id.map(|id| id.to_string()).unwrap_or_default();
     let of_container = event.subject == Subject::Container;
     Event {
-        status: if of_container { event.action.into() } else { String::new() },
+        status: if of_container { event.action.to_string() } else { String::new() },
         id: if of_container { id.clone() } else { String::new() },
         kind: event.subject.as_str().into(),
-        action: event.action.into(),
+        action: event.action.to_string(),
         actor: Actor { id, attributes: event.attributes.clone() },
         scope: "local".into(),
         time: event.time.as_second(),

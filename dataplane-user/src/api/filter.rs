@@ -4,17 +4,18 @@
 //! alternatives, different filters must all match. A filter or value that we do not know is refused: a list that
 //! silently holds more than was asked for gets the wrong things removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use regex::Regex;
 use serde::Deserialize;
 
+use super::present::said;
 use super::query::{moment, truth};
 use super::types::container::ContainerSummary;
 use super::types::network::Network;
 use crate::agent::{Event, Subject};
-use crate::model::{Error, Network as Model, Result};
+use crate::model::{Container, Error, ExposedPorts, Id, Network as Model, Protocol, Result, State, resolve};
 
 /// Filters by name, each with the values that match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,12 @@ impl Filters {
         };
         let filters: BTreeMap<_, _> = filters.into_iter().map(|(name, values)| (name, list(values))).collect();
         for (name, values) in &filters {
+            if name == "ancestor" {
+                return Err(Error::Invalid(
+                    "invalid filter 'ancestor': containers run the host's own commands, so none descends from an image"
+                        .into(),
+                ));
+            }
             let Some((_, allowed)) = known.iter().find(|(known, _)| known == name) else {
                 let known: Vec<_> = known.iter().map(|(name, _)| *name).collect();
                 return Err(Error::Invalid(format!("invalid filter {name:?}: known are {}", known.join(", "))));
@@ -126,17 +133,45 @@ impl Filters {
     }
 
     /// The filters that containers have.
-    pub(super) const CONTAINER: [Known; 5] = [
+    pub(super) const CONTAINER: [Known; 10] = [
+        ("before", &[]),
+        ("exited", &[]),
+        ("expose", &[]),
         ("id", &[]),
         ("label", &[]),
         ("name", &[]),
         ("network", &[]),
+        ("publish", &[]),
+        ("since", &[]),
         ("status", &["created", "restarting", "running", "removing", "paused", "exited", "dead"]),
     ];
 
     /// Whether the list is to hold containers of every state, as a filter by state means.
     pub(super) fn every_state(&self) -> bool {
         self.0.contains_key("status")
+    }
+
+    /// What the values of `before`, `since`, `exited`, `expose` and `publish` mean among `all` containers.
+    pub(super) fn beyond_text(&self, all: &[Container]) -> Result<Beyond> {
+        let mut beyond = Beyond::default();
+        for (name, ages) in [("before", &mut beyond.before), ("since", &mut beyond.since)] {
+            for reference in self.values(name) {
+                ages.push(age(resolve("container", reference, all.iter())?));
+            }
+        }
+        for code in self.values("exited") {
+            let invalid = |_| Error::Invalid(format!("invalid filter 'exited={code}': an exit code is expected"));
+            beyond.exited.push(code.parse().map_err(invalid)?);
+        }
+        for (name, ports) in [("expose", &mut beyond.expose), ("publish", &mut beyond.publish)] {
+            for text in self.values(name) {
+                let wanted: ExposedPorts = text.parse().map_err(|_| {
+                    Error::Invalid(format!("invalid filter '{name}={text}': port[-port][/proto] is expected"))
+                })?;
+                ports.extend(wanted.ports().map(|port| (port, wanted.protocol)));
+            }
+        }
+        Ok(beyond)
     }
 
     /// Whether a container passes.
@@ -191,14 +226,48 @@ impl Filters {
         of(Subject::Container)
             && of(Subject::Network)
             && self.any("type", |kind| event.subject.as_str() == kind)
-            && self.any("event", |action| event.action == action)
+            && self.any("event", |action| event.action == action || event.action.split(':').next() == Some(action))
             && self.any("scope", |scope| scope == "local")
             && self.labels(&event.attributes)
     }
 }
 
+/// The filters of containers that look at more than the texts of a list's line. As everywhere, one without values passes all.
+#[derive(Debug, Default)]
+pub(super) struct Beyond {
+    before: Vec<Age>,
+    since: Vec<Age>,
+    exited: Vec<i32>,
+    expose: HashSet<(u16, Protocol)>,
+    publish: HashSet<(u16, Protocol)>,
+}
+
+/// By which containers are ordered.
+type Age = (Timestamp, Id);
+
+fn age(container: &Container) -> Age {
+    (container.created, container.id)
+}
+
+impl Beyond {
+    /// Whether a container passes. As in Docker, `publish` means the container's ports, and what is published counts as exposed.
+    pub(super) fn pass(&self, container: &Container) -> bool {
+        let code = match container.state {
+            State::Exited { code, .. } => Some(code),
+            _ => None,
+        };
+        let published = || container.ports.iter().map(|binding| (binding.container_port, binding.protocol));
+        self.before.iter().all(|other| age(container) < *other)
+            && self.since.iter().all(|other| age(container) > *other)
+            && (self.exited.is_empty() || code.is_some_and(|code| self.exited.contains(&code)))
+            && (self.publish.is_empty() || published().any(|port| self.publish.contains(&port)))
+            && (self.expose.is_empty() || published().chain(said(container)).any(|port| self.expose.contains(&port)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::present;
     use super::super::types::endpoint::EndpointSettings;
     use super::super::types::network::{ConfigReference, Ipam};
     use super::*;
@@ -273,6 +342,51 @@ mod tests {
     }
 
     #[test]
+    fn containers_beyond_their_texts() {
+        let old = present::tests::web();
+        let exited = State::Exited { code: 3, started: old.created, finished: old.created };
+        let second = old.created + jiff::SignedDuration::from_secs(1);
+        let young = Container {
+            id: "d".repeat(64).parse().unwrap(),
+            name: "young".into(),
+            created: second,
+            state: exited,
+            ..old.clone()
+        };
+        let all = [Container { name: "old".into(), ..old }, young];
+        for (text, passes) in [
+            ("{}", [true, true]),
+            (r#"{"before":["young"]}"#, [true, false]),
+            (r#"{"since":["old"]}"#, [false, true]),
+            (r#"{"since":["old"],"before":["young"]}"#, [false, false]),
+            (r#"{"exited":["0","3"]}"#, [false, true]),
+            (r#"{"exited":["0"]}"#, [false, false]),
+            // 80/tcp is published as 8080, and exposed; 9/udp is exposed alone.
+            (r#"{"publish":["80"]}"#, [true, true]),
+            (r#"{"publish":["70-90/tcp"]}"#, [true, true]),
+            (r#"{"publish":["8080"]}"#, [false, false]),
+            (r#"{"publish":["9/udp"]}"#, [false, false]),
+            (r#"{"expose":["9/udp"]}"#, [true, true]),
+            (r#"{"expose":["80"]}"#, [true, true]),
+            (r#"{"expose":["9"]}"#, [false, false]),
+        ] {
+            let beyond = Filters::parse(text, &Filters::CONTAINER).unwrap().beyond_text(&all).unwrap();
+            assert_eq!(all.each_ref().map(|container| beyond.pass(container)), passes, "{text}");
+        }
+        for (text, word) in [
+            (r#"{"before":["nobody"]}"#, "nobody"),
+            (r#"{"exited":["soon"]}"#, "'exited=soon'"),
+            (r#"{"publish":["8080:80"]}"#, "'publish=8080:80'"),
+            (r#"{"expose":["http"]}"#, "'expose=http'"),
+        ] {
+            let refused = Filters::parse(text, &Filters::CONTAINER).unwrap().beyond_text(&all).unwrap_err();
+            assert!(refused.to_string().contains(word), "{refused}");
+        }
+        let ancestor = Filters::parse(r#"{"ancestor":["nginx"]}"#, &Filters::CONTAINER).unwrap_err().to_string();
+        assert!(ancestor.contains("image"), "{ancestor}");
+    }
+
+    #[test]
     fn what_we_do_not_know_is_refused() {
         for text in [
             "[]",
@@ -313,7 +427,7 @@ mod tests {
         let event = Event {
             time: jiff::Timestamp::UNIX_EPOCH,
             subject: Subject::Network,
-            action: "connect",
+            action: "connect".into(),
             id: "3f".repeat(32).parse().ok(),
             attributes: BTreeMap::from([("name".into(), "front".into()), ("container".into(), "c".into())]),
         };
@@ -327,6 +441,14 @@ mod tests {
             [r#"{"type":["container"]}"#, r#"{"container":["front"]}"#, r#"{"event":["create"]}"#, r#"{"label":["a"]}"#]
         {
             assert!(!pass(text), "{text}");
+        }
+        // A further command's event is known by its word alone.
+        let event = Event { action: "exec_start: ls -l".into(), ..event };
+        for (action, passes) in
+            [("exec_start", true), ("exec_start: ls -l", true), ("exec", false), ("exec_create", false)]
+        {
+            let filters = Filters::parse(&format!(r#"{{"event":["{action}"]}}"#), &Filters::EVENT).unwrap();
+            assert_eq!(filters.pass_event(&event), passes, "{action}");
         }
     }
 }

@@ -158,9 +158,7 @@ fn in_force(container: &model::Container) -> Vec<model::PublishedPort> {
 /// The ports of a running container that are exposed and not published.
 fn unpublished(container: &model::Container, published: &[model::PublishedPort]) -> Vec<(u16, model::Protocol)> {
     let published: HashSet<_> = published.iter().map(|port| (port.container_port, port.protocol)).collect();
-    let exposed = container.exposed.iter().filter(|_| container.is_running());
-    let each = exposed.flat_map(|range| range.ports().map(|port| (port, range.protocol)));
-    each.filter(|port| !published.contains(port)).collect()
+    said(container).filter(|port| container.is_running() && !published.contains(port)).collect()
 }
 
 fn port_summaries(container: &model::Container) -> Vec<PortSummary> {
@@ -279,15 +277,20 @@ fn asked_for(bindings: &[model::PortBinding]) -> PortMap {
     map
 }
 
+/// The ports that a container says it serves.
+pub(super) fn said(container: &model::Container) -> impl Iterator<Item = (u16, model::Protocol)> {
+    container.exposed.iter().flat_map(|range| range.ports().map(|port| (port, range.protocol)))
+}
+
 /// What it says it serves, and what is published of it: that counts as said.
 fn exposed(container: &model::Container) -> BTreeMap<String, Nothing> {
-    let said = container.exposed.iter().flat_map(|range| range.ports().map(|port| (port, range.protocol)));
+    let said = said(container);
     let published = container.ports.iter().map(|binding| (binding.container_port, binding.protocol));
     said.chain(published).map(|(port, protocol)| (format!("{port}/{protocol}"), Nothing {})).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
@@ -323,7 +326,7 @@ mod tests {
         }
     }
 
-    fn web() -> model::Container {
+    pub(in crate::api) fn web() -> model::Container {
         model::Container {
             id: id("c"),
             name: "web".into(),

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::convert;
 use crate::agent::LogWish;
 use crate::model::{Error, Result};
 
@@ -57,12 +58,20 @@ impl ContainerList {
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Ending {
+    /// The signal that tells it to stop, by name, with or without `SIG`, or number; SIGTERM if it is left out.
+    #[param(example = "TERM")]
+    pub(super) signal: String,
     /// Seconds until a container that does not stop is killed; a negative number means never.
     #[param(value_type = i64, example = 1)]
     pub(super) t: String,
 }
 
 impl Ending {
+    /// What tells a container to stop.
+    pub(super) fn signal(&self) -> Result<i32> {
+        if self.signal.is_empty() { Ok(libc::SIGTERM) } else { convert::signal(&self.signal) }
+    }
+
     /// How long a container may take to stop, if the client cares.
     pub(super) fn timeout(&self) -> Result<Option<Duration>> {
         if self.t.is_empty() {
@@ -225,11 +234,14 @@ mod tests {
 
     #[test]
     fn times_to_wait() {
-        let timeout = |t: &str| Ending { t: t.into() }.timeout();
+        let timeout = |t: &str| Ending { t: t.into(), ..Default::default() }.timeout();
         assert_eq!(timeout("").unwrap(), None);
         assert_eq!(timeout("3").unwrap(), Some(Duration::from_secs(3)));
         assert_eq!(timeout("-1").unwrap(), Some(Duration::MAX));
         assert!(timeout("soon").is_err());
+        let signal = |signal: &str| Ending { signal: signal.into(), ..Default::default() }.signal();
+        assert_eq!((signal("").unwrap(), signal("INT").unwrap()), (libc::SIGTERM, libc::SIGINT));
+        assert!(signal("SHOUT").is_err());
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, chown};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
 use crate::model::{Error, Result};
@@ -29,19 +30,32 @@ impl Drop for SocketFile {
 ///
 /// A socket that nobody listens on any more is replaced; anything else in its place is left alone.
 pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile)> {
-    let failed =
-        |error: io::Error| Error::internal(format_args!("cannot listen on the socket {}", path.display()), error);
     make_way(path)?;
-    let listener = StdListener::bind(path).map_err(failed)?;
+    let failed = |error| cannot_listen(path, error);
+    let (socket, file) = place(path)?;
+    socket.listen(libc::SOMAXCONN).map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    Ok((UnixListener::from_std(socket.into()).map_err(failed)?, file))
+}
+
+/// Puts a socket at `path` on which nobody listens yet. Its file begins with the mode that the umask leaves, so only when
+/// owner and mode are what they should be may anybody connect.
+fn place(path: &Path) -> Result<(Socket, SocketFile)> {
+    let failed = |error| cannot_listen(path, error);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+    socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
     let file = SocketFile(path.into());
-    fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
     match Group::from_name(GROUP) {
         Ok(Some(group)) => chown(path, None, Some(group.gid)).map_err(|errno| failed(errno.into()))?,
         Ok(None) => {}
         Err(errno) => tracing::warn!("cannot look up the group {GROUP}: {errno}"),
     }
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok((UnixListener::from_std(listener).map_err(failed)?, file))
+    fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok((socket, file))
+}
+
+fn cannot_listen(path: &Path, error: io::Error) -> Error {
+    Error::internal(format_args!("cannot listen on the socket {}", path.display()), error)
 }
 
 /// Removes a socket that its agent left behind.
@@ -66,6 +80,17 @@ fn make_way(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_connects_before_the_mode_is_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let (socket, _file) = place(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        socket.listen(1).unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
 
     #[tokio::test]
     async fn only_a_dead_socket_is_replaced() {

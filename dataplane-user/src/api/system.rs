@@ -60,7 +60,7 @@ pub(super) async fn version() -> Result<Json<Version>, Refusal> {
 #[utoipa::path(get, path = "/info", tag = "Agent", responses((status = 200, description = "What there is to know.", body = Info), Refusals))]
 pub(super) async fn info(State(agent): State<Handle>) -> Result<Json<Info>, Refusal> {
     let host = host()?;
-    let containers = agent.containers(true).await?;
+    let containers = agent.containers().await?;
     let running = containers.iter().filter(|container| container.is_running()).count();
     Ok(Json(Info {
         containers: containers.len(),

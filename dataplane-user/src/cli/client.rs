@@ -58,6 +58,12 @@ impl Client {
         Ok(Lines { client: self.clone(), body: response.into_body(), buffer: BytesMut::new() })
     }
 
+    /// Asks for objects and reads them line by line, as they come.
+    pub(super) async fn lines(&self, path: &str) -> Result<Lines, Error> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        Ok(Lines { client: self.clone(), body: response.into_body(), buffer: BytesMut::new() })
+    }
+
     /// Asks for a multiplexed stream and reads it as it comes.
     pub(super) async fn pieces(&self, path: &str) -> Result<Pieces, Error> {
         let response = self.send(Method::GET, path, Bytes::new()).await?;
@@ -115,17 +121,24 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The next object. May be dropped and called again without losing anything.
+    /// The next object, which must come. May be dropped and called again without losing anything.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
+        let next = self.next_if_any().await?;
+        next.ok_or_else(|| self.client.lost("the answer ended too early"))
+    }
+
+    /// The next object, or none at the end. May be dropped and called again as well.
+    pub(super) async fn next_if_any<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(end);
                 self.buffer.advance(1);
-                return parse(&line);
+                return parse(&line).map(Some);
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
                 Some(Err(error)) => return Err(self.client.lost(error)),
+                None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(self.client.lost("the answer ended too early")),
             }
         }
@@ -257,6 +270,7 @@ mod tests {
         assert_eq!(lines.next::<Value>().await.unwrap(), json!({"Id": "a"}));
         assert_eq!(lines.next::<Value>().await.unwrap(), json!({"StatusCode": 3}));
         assert!(matches!(lines.next::<Value>().await, Err(Error::Lost { .. })));
+        assert_eq!(lines.next_if_any::<Value>().await.unwrap(), None);
         let mut lines = client.stream("/broken", &json!({})).await.unwrap();
         assert_eq!(lines.next::<Value>().await.unwrap(), json!({"Id": "a"}));
         assert!(matches!(lines.next::<Value>().await, Err(Error::Lost { .. })));

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::args::ListFormat;
-use super::args::container::{Ps, Rename, Restart, Rm, Stop};
+use super::args::container::{Ending, Ps, Rename, Restart, Rm, Stop};
 use super::client::{Client, filters, segment};
 use super::output::Table;
 use super::template::LABELS;
@@ -100,9 +100,16 @@ fn name(container: &ContainerSummary) -> String {
 
 /// Stops containers.
 pub(super) async fn stop(client: &Client, command: Stop) -> Outcome {
-    let query = command.timeout.map(|seconds| format!("?t={seconds}")).unwrap_or_default();
-    for_each(&command.containers, async |reference| {
-        client.command(&format!("/containers/{}/stop{query}", segment(reference)), &json!({})).await?;
+    end(client, "stop", command.ending).await
+}
+
+/// Has containers ended by one of the calls that do.
+async fn end(client: &Client, call: &str, ending: Ending) -> Outcome {
+    let signal = ending.signal.map(|signal| format!("signal={}", segment(&signal)));
+    let timeout = ending.timeout.map(|seconds| format!("t={seconds}"));
+    let query = signal.into_iter().chain(timeout).collect::<Vec<_>>().join("&");
+    for_each(&ending.containers, async |reference| {
+        client.command(&format!("/containers/{}/{call}?{query}", segment(reference)), &json!({})).await?;
         Ok(Done::Yes)
     })
     .await
@@ -110,12 +117,7 @@ pub(super) async fn stop(client: &Client, command: Stop) -> Outcome {
 
 /// Stops containers and starts them again.
 pub(super) async fn restart(client: &Client, command: Restart) -> Outcome {
-    let query = command.timeout.map(|seconds| format!("?t={seconds}")).unwrap_or_default();
-    for_each(&command.containers, async |reference| {
-        client.command(&format!("/containers/{}/restart{query}", segment(reference)), &json!({})).await?;
-        Ok(Done::Yes)
-    })
-    .await
+    end(client, "restart", command.ending).await
 }
 
 /// Gives a container another name.

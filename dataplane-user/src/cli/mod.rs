@@ -8,10 +8,12 @@ mod client;
 mod container;
 mod drops;
 mod error;
+mod events;
 mod generate;
 mod inspect;
 mod join;
 mod logs;
+mod moment;
 mod network;
 mod output;
 mod ports;
@@ -95,6 +97,7 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Apply(command) => apply::apply(&client, command).await,
             Command::Down(command) => apply::down(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
+            Command::Events(command) => events::run(&client, command).await,
             Command::Agent(_) | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
                 unreachable!("handled without a client")
             }

@@ -26,12 +26,15 @@ pub(super) fn lines(lines: impl IntoIterator<Item: Display>) -> Result<(), Error
 
 /// Writes to standard output. A reader that has seen enough (`spandrel ps | head -1`) is no error.
 pub(super) fn print(text: &str) -> Result<(), Error> {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::Local(format!("cannot write to the standard output: {error}")))
-        }
-        _ => Ok(()),
+    write(&mut io::stdout(), text.as_bytes()).map(|_| ())
+}
+
+/// Writes to standard output or error; false if nobody reads it any more.
+pub(super) fn write(output: &mut impl Write, text: &[u8]) -> Result<bool, Error> {
+    match output.write_all(text).and_then(|()| output.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::Local(format!("cannot write what was asked for: {error}"))),
     }
 }
 
@@ -111,7 +114,7 @@ fn fill(template: &str, rows: &[Value]) -> Result<Vec<String>, Error> {
 }
 
 /// What is wrong with a template, and which fields there are.
-fn invalid<'a>(template: &str, why: &str, fields: impl IntoIterator<Item = &'a str>) -> Error {
+pub(super) fn invalid<'a>(template: &str, why: &str, fields: impl IntoIterator<Item = &'a str>) -> Error {
     let fields: Vec<_> = fields.into_iter().collect();
     match why.starts_with(NO_FIELD) && !fields.is_empty() {
         true => Error::Local(format!("invalid --format {template:?}: {why}; there are {}", fields.join(", "))),
@@ -177,7 +180,7 @@ fn pretty(value: &impl Serialize) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn unprintable(error: serde_json::Error) -> Error {
+pub(super) fn unprintable(error: serde_json::Error) -> Error {
     Error::Local(format!("cannot print the answer: {error}"))
 }
 

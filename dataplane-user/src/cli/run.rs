@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::env::{self, VarError};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -31,14 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) async fn run(client: &Client, command: Run) -> Outcome {
     let (first, further) = join::all(&command.network, network::settings(command.endpoint, command.network_alias))
         .map_err(Error::Local)?;
+    let cidfile = command.cidfile.map(CidFile::create).transpose()?;
     let request = RunRequest {
         name: command.name.unwrap_or_default(),
         config: ContainerConfig {
             hostname: command.hostname,
-            env: environment(&command.env, &command.env_file)?,
+            env: environment(&command.surroundings.env, &command.surroundings.env_file)?,
             labels: labels(&command.label_file, command.label)?,
             cmd: command.command,
-            working_dir: directory(command.workdir)?,
+            working_dir: directory(command.surroundings.workdir)?,
             ..Default::default()
         },
         network: first.network,
@@ -59,10 +61,13 @@ pub(super) async fn run(client: &Client, command: Run) -> Outcome {
     if command.detach {
         let started: Started = client.post("/spandrel/containers/run", &request).await?;
         warn(&started.warnings);
+        cidfile.map_or(Ok(()), |file| file.write(&started.id))?;
         output::lines([started.id])?;
         return Ok(ExitCode::SUCCESS);
     }
-    Attached::start(client, "/spandrel/containers/run", &request, "/containers").await?.finish_container().await
+    let mut attached = Attached::start(client, "/spandrel/containers/run", &request, "/containers").await?;
+    cidfile.map_or(Ok(()), |file| file.write(&attached.id))?;
+    attached.finish_container().await
 }
 
 /// Starts containers that have ended.
@@ -87,11 +92,54 @@ pub(super) async fn start(client: &Client, command: Start) -> Outcome {
 pub(super) async fn exec(client: &Client, command: Exec) -> Outcome {
     let request = ExecRequest {
         cmd: command.command,
-        env: environment(&command.env, &command.env_file)?,
-        working_dir: directory(command.workdir)?,
+        env: environment(&command.surroundings.env, &command.surroundings.env_file)?,
+        working_dir: directory(command.surroundings.workdir)?,
+        detach: command.detach,
     };
     let path = format!("/spandrel/containers/{}/exec", segment(&command.container));
+    if command.detach {
+        return client.command(&path, &request).await.map(|()| ExitCode::SUCCESS);
+    }
     Attached::start(client, &path, &request, "/spandrel/exec").await?.finish().await
+}
+
+/// The file of `--cidfile`, made before the container is: without its id it goes away with this value.
+struct CidFile {
+    path: PathBuf,
+    file: File,
+    written: bool,
+}
+
+impl CidFile {
+    fn create(path: PathBuf) -> Result<Self, Error> {
+        let file = File::create_new(&path).map_err(|error| {
+            let shown = path.display();
+            Error::Local(match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    format!("container ID file found, make sure the other container isn't running or delete {shown}")
+                }
+                _ => format!("cannot make the container ID file {shown}: {error}"),
+            })
+        })?;
+        Ok(CidFile { path, file, written: false })
+    }
+
+    fn write(mut self, id: &str) -> Result<(), Error> {
+        self.file.write_all(id.as_bytes()).map_err(|error| {
+            Error::Local(format!("cannot write the id of container {id} to {}: {error}", self.path.display()))
+        })?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for CidFile {
+    fn drop(&mut self) {
+        if !self.written {
+            // Empty, it would only be in the way of the next try.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// A command that has our terminal.

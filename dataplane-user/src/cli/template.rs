@@ -4,6 +4,7 @@
 use std::fmt;
 
 use gtmpl_ng::{Context, ExecError, Func, FuncError, Limits, ParseError, TemplateError, Value};
+use regex::{Captures, Regex};
 use serde_json::Value as Json;
 
 /// Rows of a list carry their labels a second time under this name, for `{{.Label "key"}}`; [`json`] leaves it out.
@@ -18,7 +19,7 @@ const BYTES: usize = 64 * 1024 * 1024;
 
 /// What holds texts by keys of the user's: one that is absent is an empty text, as in Go, where a field that is absent is an
 /// error.
-const MAPS: [&str; 5] = [LABELS, "AuxiliaryAddresses", "DriverOpts", "Labels", "Options"];
+const MAPS: [&str; 6] = [LABELS, "Attributes", "AuxiliaryAddresses", "DriverOpts", "Labels", "Options"];
 
 /// Docker's functions beside those of the language, and `index` as Go has it.
 const FUNCTIONS: [(&str, Func); 10] = [
@@ -54,8 +55,7 @@ impl Template {
         let limits = Limits::default().with_iterations(ROUNDS).with_function_output(BYTES);
         let mut template = gtmpl_ng::Template::with_limits(limits);
         template.add_funcs(functions);
-        // The only method of Docker's rows.
-        template.parse(text.replace("{{.Label \"", "{{label . \"")).map_err(|error| sentence(&error.into()))?;
+        template.parse(with_labels(text)).map_err(|error| sentence(&error.into()))?;
         Ok(Template(template))
     }
 
@@ -63,6 +63,25 @@ impl Template {
     pub(super) fn render(&self, data: &Json) -> Result<String, String> {
         self.0.render(&Context::from(value(data))).map_err(|error| sentence(&error.into()))
     }
+}
+
+/// A text within an action, in each of Go's quotes.
+const QUOTED: &str = r#""(?:\\.|[^"\\])*"|`[^`]*`|'(?:\\.|[^'\\])*'"#;
+
+/// The only method of Docker's rows as a function: in actions, `.Label "key"` becomes `label . "key"`.
+fn with_labels(text: &str) -> String {
+    let pattern = |pattern: String| Regex::new(&pattern).expect("a pattern of our own");
+    let action = pattern(format!(r#"(?s)\{{\{{(?:{QUOTED}|[^"`'])*?\}}\}}"#));
+    // A field of something else may be called Label, too: `.Config.Label`.
+    let method = pattern(format!(r"(?s){QUOTED}|(?<before>[^\w.)])(?<row>\$\w*)?\.Label(?<behind>\s)"));
+    let call = |found: &Captures| match (found.name("before"), found.name("behind")) {
+        (Some(before), Some(behind)) => {
+            let row = found.name("row").map_or(".", |row| row.as_str());
+            format!("{}label {row}{}", before.as_str(), behind.as_str())
+        }
+        _ => found[0].to_owned(),
+    };
+    action.replace_all(text, |found: &Captures| method.replace_all(&found[0], call).into_owned()).into_owned()
 }
 
 impl fmt::Debug for Template {
@@ -315,6 +334,21 @@ mod tests {
         let render = |template: &str| Template::parse(template).unwrap().render(&row).unwrap();
         assert_eq!(render("{{.Label \"tier\"}}[{{.Label \"zone\"}}]"), "front[]");
         assert_eq!(render("{{json .}}"), "{\"Labels\":\"tier=front\",\"Name\":\"web\"}");
+        for (template, wanted) in [
+            ("{{ .Label \"tier\" }}", "front"),
+            ("{{- .Label `tier` -}}", "front"),
+            ("{{.Label \"tier\" | upper}}", "FRONT"),
+            ("{{if .Label \"tier\"}}yes{{end}}", "yes"),
+            ("{{if eq (.Label \"tier\") \"front\"}}yes{{end}}", "yes"),
+            ("{{with $key := \"tier\"}}{{$.Label $key}}{{end}}", "front"),
+            ("{{$row := .}}{{range split \"tier,zone\" \",\"}}[{{$row.Label .}}]{{end}}", "[front][]"),
+            // Texts stay texts, whatever is in them.
+            (".Label \"tier\" {{\"a\\\" .Label \\\"tier\\\"\"}}", ".Label \"tier\" a\" .Label \"tier\""),
+        ] {
+            assert_eq!(render(template), wanted, "{template}");
+        }
+        let error = Template::parse("{{.Label}}").unwrap().render(&row).unwrap_err();
+        assert!(error.starts_with("no field `Label`"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use tokio::process::Command;
@@ -25,14 +26,16 @@ pub struct Executed {
 }
 
 impl Running {
-    /// Starts a further process inside the container's network, mount and UTS namespaces.
-    pub async fn exec(&self, process: &ProcessSpec, stdio: [OwnedFd; 3]) -> Result<Executed> {
+    /// Starts a further process inside the container's network, mount and UTS namespaces; without `stdio` it has no input and
+    /// nobody hears it.
+    pub async fn exec(&self, process: &ProcessSpec, stdio: Option<[OwnedFd; 3]>) -> Result<Executed> {
         let gone = || Error::Other("the container is not running".to_owned());
         let shim = self.shim().ok_or_else(gone)?;
         let (program, arguments) =
             process.argv.split_first().ok_or_else(|| Error::Other("there is no command to execute".into()))?;
         let directory = CDirectory::of(self, process)?;
-        let [stdin, stdout, stderr] = stdio;
+        let [stdin, stdout, stderr] =
+            stdio.map_or_else(|| [(); 3].map(|()| Stdio::null()), |stdio| stdio.map(Stdio::from));
         let namespaces = shim.get_ref().as_raw_fd();
         let mut command = Command::new(program);
         command

@@ -17,8 +17,8 @@ use crate::model::{Container, Error, Id, Network, Result};
 
 /// Version of what this file's tables hold. Raise it with a migration when old values no longer read.
 ///
-/// 2: published ports have slots.
-const SCHEMA: u64 = 2;
+/// 2: published ports have slots. 3: a container that has ended has the networks of its next start.
+const SCHEMA: u64 = 3;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const HOST: TableDefinition<&str, &[u8]> = TableDefinition::new("host");
@@ -81,14 +81,19 @@ impl Store {
             let write = self.database.begin_write()?;
             // Made now, so that reading need not care whether they exist.
             write.open_table(HOST)?;
-            write.open_table(NETWORKS)?;
             let found = write.open_table(META)?.get("schema")?.map(|value| value.value());
-            match found.unwrap_or(SCHEMA) {
-                SCHEMA => _ = write.open_table(CONTAINERS)?,
-                1 => migrate::number_ports(&mut write.open_table(CONTAINERS)?)?,
-                other => {
-                    write.abort()?;
-                    return Ok(Some(other));
+            let version = found.unwrap_or(SCHEMA);
+            if !(1..=SCHEMA).contains(&version) {
+                write.abort()?;
+                return Ok(Some(version));
+            }
+            {
+                let (networks, mut containers) = (write.open_table(NETWORKS)?, write.open_table(CONTAINERS)?);
+                if version < 2 {
+                    migrate::number_ports(&mut containers)?;
+                }
+                if version < 3 {
+                    migrate::keep_networks(&mut containers, &networks)?;
                 }
             }
             if found == Some(SCHEMA) {

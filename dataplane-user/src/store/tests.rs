@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::model::{BridgeOptions, Driver, Scope, State};
+use crate::model::{BridgeOptions, Driver, EndpointRequest, Scope, State};
 
 fn network(name: &str) -> Network {
     Network {
@@ -111,7 +111,7 @@ fn a_newer_schema_is_refused() {
         write.commit().unwrap();
     }
     let error = Store::open(&path).unwrap_err().to_string();
-    assert!(error.contains("schema version 3, this agent knows version 2"), "{error}");
+    assert!(error.contains("schema version 4, this agent knows version 3"), "{error}");
     // It stays as it was.
     assert!(Store::open(&path).is_err());
 }
@@ -144,6 +144,44 @@ fn ports_of_the_first_schema_get_slots() {
         assert_eq!(slots, [1, 2, 3, 4]);
         assert!(ports.iter().all(|port| port.access.is_open() && port.host_ip.is_none()), "{ports:?}");
         assert_eq!(found[0].ports[1].host_port, 8081);
+    }
+}
+
+/// As agents of the second schema wrote what had ended: without its networks.
+#[test]
+fn ended_containers_of_the_second_schema_get_their_network_again() {
+    let (_dir, path) = path();
+    let front = network("front");
+    let ended = |mode: &str| {
+        let state = State::Exited { code: 0, started: Timestamp::UNIX_EPOCH, finished: Timestamp::UNIX_EPOCH };
+        Container { state, network_mode: mode.into(), ..container(mode) }
+    };
+    let [known, gone, host, none] = ["front", "gone", "host", "none"].map(ended);
+    let running = Container { network_mode: "front".into(), ..container("running") };
+    let shared = ended(&format!("container:{}", known.id));
+    {
+        let store = Store::open(&path).unwrap();
+        let containers = [&known, &gone, &host, &none, &shared, &running];
+        let changes: Vec<_> =
+            containers.map(Change::PutContainer).into_iter().chain([Change::PutNetwork(&front)]).collect();
+        store.apply(&changes).unwrap();
+        let write = store.database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("schema", 2).unwrap();
+        write.commit().unwrap();
+    }
+    for _ in 0..2 {
+        let found = Store::open(&path).unwrap().load().unwrap().containers;
+        let attachments = |wanted: &Container| {
+            let container = found.iter().find(|container| container.id == wanted.id).unwrap();
+            container.attachments.clone()
+        };
+        let [kept] = attachments(&known).try_into().unwrap();
+        assert_eq!((kept.network, kept.network_name.as_str()), (front.id, "front"));
+        assert_eq!(kept.requested, EndpointRequest::default());
+        assert_eq!(attachments(&gone)[0].network_name, "gone");
+        for alone in [&host, &none, &shared, &running] {
+            assert_eq!(attachments(alone), []);
+        }
     }
 }
 

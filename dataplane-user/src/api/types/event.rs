@@ -18,7 +18,7 @@ pub struct Event {
     /// `container` or `network`.
     #[serde(rename = "Type")]
     pub kind: String,
-    /// What has happened: `create`, `start`, `connect`, `die` and the like.
+    /// What has happened: `create`, `start`, `connect`, `die` and the like; `exec_start: ls -l` of a further command.
     pub action: String,
     /// To whom.
     pub actor: Actor,

@@ -86,6 +86,9 @@ pub struct ExecRequest {
     /// The directory that it starts in.
     #[serde(deserialize_with = "null_is_default")]
     pub working_dir: String,
+    /// Run it in the background, without input and output.
+    #[serde(deserialize_with = "null_is_default")]
+    pub detach: bool,
 }
 
 /// The answer to a run or exec, as soon as the command has started.

@@ -21,6 +21,20 @@ pub(in crate::cli) struct Access {
     pub(in crate::cli) rate_limit: String,
 }
 
+/// What a command finds when it starts.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Surroundings {
+    /// Set environment variables; a NAME alone takes the caller's value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(in crate::cli) env: Vec<String>,
+    /// Read in a file of environment variables, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) env_file: Vec<PathBuf>,
+    /// Working directory inside the container [default: the caller's]
+    #[arg(short, long, value_name = "DIR")]
+    pub(in crate::cli) workdir: Option<String>,
+}
+
 /// `spandrel run`.
 #[derive(Debug, Args)]
 #[command(
@@ -94,21 +108,17 @@ pub(in crate::cli) struct Run {
     /// Automatically remove the container when it exits
     #[arg(long)]
     pub(in crate::cli) rm: bool,
-    /// Set environment variables; a NAME alone takes the caller's value
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub(in crate::cli) env: Vec<String>,
-    /// Read in a file of environment variables, one NAME=VALUE a line
+    /// Write the container ID to a file, which must not exist
     #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) env_file: Vec<PathBuf>,
+    pub(in crate::cli) cidfile: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) surroundings: Surroundings,
     /// Set metadata on a container
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = pair)]
     pub(in crate::cli) label: Vec<(String, String)>,
     /// Read in a file of labels, one KEY=VALUE a line
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) label_file: Vec<PathBuf>,
-    /// Working directory inside the container [default: the caller's]
-    #[arg(short, long, value_name = "DIR")]
-    pub(in crate::cli) workdir: Option<String>,
     /// The command to run, with its arguments
     #[arg(required = true, trailing_var_arg = true)]
     pub(in crate::cli) command: Vec<String>,
@@ -118,23 +128,20 @@ pub(in crate::cli) struct Run {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   spandrel exec web ip address
-  spandrel exec -e LANG=C web bash")]
+  spandrel exec -e LANG=C web bash
+  spandrel exec -d web tcpdump -ni eth0 -w /tmp/web.pcap      in the background, without input and output")]
 pub(in crate::cli) struct Exec {
-    /// Taken for docker's sake: the command always has the caller's input
+    /// Detached mode: run command in the background
     #[arg(short, long)]
+    pub(in crate::cli) detach: bool,
+    /// Taken for docker's sake: a command in the foreground always has the caller's input
+    #[arg(short, long, conflicts_with = "detach")]
     interactive: bool,
-    /// Taken for docker's sake: the command always has the caller's terminal
-    #[arg(short, long)]
+    /// Taken for docker's sake: a command in the foreground always has the caller's terminal
+    #[arg(short, long, conflicts_with = "detach")]
     tty: bool,
-    /// Set environment variables; a NAME alone takes the caller's value
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub(in crate::cli) env: Vec<String>,
-    /// Read in a file of environment variables, one NAME=VALUE a line
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) env_file: Vec<PathBuf>,
-    /// Working directory inside the container [default: the caller's]
-    #[arg(short, long, value_name = "DIR")]
-    pub(in crate::cli) workdir: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) surroundings: Surroundings,
     /// The container's name or id
     #[arg(value_parser = reference())]
     pub(in crate::cli) container: String,
@@ -145,11 +152,13 @@ pub(in crate::cli) struct Exec {
 
 /// `spandrel ps`.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Filters: id, label, name, network, status.
+#[command(after_long_help = "Filters: before, exited, expose, id, label, name, network, publish, since, status.
 
 Examples:
   spandrel ps -a
   spandrel ps --filter network=front --filter status=running
+  spandrel ps -a --filter exited=0 --filter since=web
+  spandrel ps --filter publish=80 --filter expose=7000-7010/udp
   spandrel ps --format 'table {{.Names}}\\t{{.Ports}}'
   spandrel rm -f $(spandrel ps -aq)")]
 pub(in crate::cli) struct Ps {
@@ -250,18 +259,29 @@ pub(in crate::cli) struct Start {
     pub(in crate::cli) containers: Vec<String>,
 }
 
-/// `spandrel restart`.
+/// How containers are to end, and which.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:
-  spandrel restart web
-  spandrel restart -t 0 web db      without waiting for their ends")]
-pub(in crate::cli) struct Restart {
+pub(in crate::cli) struct Ending {
+    /// Signal to send to the container, by name or number [default: SIGTERM]
+    #[arg(short, long, value_name = "SIGNAL")]
+    pub(in crate::cli) signal: Option<String>,
     /// Seconds to wait before killing the container, -1 for ever [default: 10]
     #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
     pub(in crate::cli) timeout: Option<i64>,
     /// Names or ids of containers
     #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
     pub(in crate::cli) containers: Vec<String>,
+}
+
+/// `spandrel restart`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  spandrel restart web
+  spandrel restart -t 0 web db      without waiting for their ends
+  spandrel restart --signal INT web")]
+pub(in crate::cli) struct Restart {
+    #[command(flatten)]
+    pub(in crate::cli) ending: Ending,
 }
 
 /// `spandrel rename`.
@@ -321,14 +341,11 @@ fn line_count(text: &str) -> Result<String, String> {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   spandrel stop web db
-  spandrel stop -t 60 db      a minute to end by itself")]
+  spandrel stop -t 60 db      a minute to end by itself
+  spandrel stop --signal INT web")]
 pub(in crate::cli) struct Stop {
-    /// Seconds to wait before killing the container, -1 for ever [default: 10]
-    #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
-    pub(in crate::cli) timeout: Option<i64>,
-    /// Names or ids of containers
-    #[arg(required = true, value_name = "CONTAINER", value_parser = reference())]
-    pub(in crate::cli) containers: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) ending: Ending,
 }
 
 /// `spandrel rm`.

@@ -93,6 +93,8 @@ pub(super) enum Command {
     Down(apply::Down),
     /// Show the packets that were dropped, and why
     Drops(Drops),
+    /// Get real time events from the agent
+    Events(Events),
     /// Print completions for a shell
     Completion(Completion),
     /// Write manual pages
@@ -143,6 +145,34 @@ pub(super) enum Kind {
 pub(super) struct Drops {
     #[command(flatten)]
     pub(super) format: Format,
+}
+
+/// `spandrel events`.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "What happens to networks and containers, until the command is interrupted or the time of --until has come. The last \
+                             256 events are kept. Filters: container, event, label, network, scope, type.
+
+Examples:
+  spandrel events
+  spandrel events --filter type=network --filter event=connect
+  spandrel events --since 10m --until 0s              the last ten minutes, and no more
+  spandrel events --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}'
+  spandrel events --format json                       one JSON object per line"
+)]
+pub(super) struct Events {
+    /// Filter output based on conditions provided, such as `type=network`; may be given several times
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = condition)]
+    pub(super) filter: Vec<(String, String)>,
+    /// Also show what happened since a moment (2026-01-02T13:23:37Z) or for a while (42m)
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub(super) since: Option<String>,
+    /// Stream events until a moment (2026-01-02T13:23:37Z) or up to a while ago (0s)
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub(super) until: Option<String>,
+    /// `json` (one object per line), or a Go template such as `{{.Action}}`
+    #[arg(long, value_name = "FORMAT", value_parser = object_format)]
+    pub(super) format: Option<ListFormat>,
 }
 
 /// `spandrel completion`.
@@ -243,7 +273,7 @@ pub(super) struct ObjectFormat {
 
 fn object_format(text: &str) -> Result<ListFormat, String> {
     match text {
-        "json" => Ok(ListFormat::Json),
+        "json" | "{{json .}}" => Ok(ListFormat::Json),
         text => template(text).map(ListFormat::Template),
     }
 }
@@ -327,7 +357,7 @@ mod tests {
         assert!(run.detach && run.rm);
         assert_eq!(run.publish, ["8080:80", "53:53/udp"]);
         assert!(!run.publish_all);
-        assert_eq!(run.env, ["A=1", "B"]);
+        assert_eq!(run.surroundings.env, ["A=1", "B"]);
         assert_eq!(run.hostname, "host");
         assert_eq!(run.network, ["front"]);
         assert_eq!(run.endpoint.ip, "10.0.0.9");

@@ -188,30 +188,30 @@ fn further_processes_see_what_the_container_sees() {
         let running = launcher().spawn(&spec, Stdio::Log).await.unwrap();
         let (stdio, mut output) = terminal();
         let command = process(&["sh", "-c", "hostname; cat /etc/hosts; echo $GREETING $PWD; exit 9"]);
-        let executed = running.exec(&command, stdio).await.unwrap();
+        let executed = running.exec(&command, Some(stdio)).await.unwrap();
         assert_eq!((executed.wait().await.unwrap(), executed.clone().wait().await.unwrap()), (9, 9));
         let mut text = String::new();
         output.read_to_string(&mut text).unwrap();
         assert_eq!(text, "laika\n10.9.0.2 laika\nhello /tmp\n");
 
-        let killed = running.exec(&process(&["sleep", "61004"]), terminal().0).await.unwrap();
+        let killed = running.exec(&process(&["sleep", "61004"]), Some(terminal().0)).await.unwrap();
         assert!(killed.kill(libc::SIGTERM).unwrap());
         assert_eq!(killed.wait().await.unwrap(), 128 + libc::SIGTERM);
         assert!(!killed.kill(libc::SIGTERM).unwrap());
 
         assert!(matches!(
-            running.exec(&process(&["no-such-command"]), terminal().0).await,
+            running.exec(&process(&["no-such-command"]), Some(terminal().0)).await,
             Err(Error::CommandNotFound { .. })
         ));
         let nowhere = ProcessSpec { directory: "/no/such".into(), ..process(&["true"]) };
-        assert!(matches!(running.exec(&nowhere, terminal().0).await, Err(Error::NoSuchDirectory(_))));
+        assert!(matches!(running.exec(&nowhere, Some(terminal().0)).await, Err(Error::NoSuchDirectory(_))));
 
         // One that is still running ends with the container.
-        let last = running.exec(&process(&["sleep", "61004"]), terminal().0).await.unwrap();
+        let last = running.exec(&process(&["sleep", "61004"]), Some(terminal().0)).await.unwrap();
         running.kill(libc::SIGKILL).unwrap();
         assert_eq!(running.wait().await.unwrap().code, 137);
         assert_eq!(last.wait().await.unwrap(), 137);
-        let error = running.exec(&process(&["true"]), terminal().0).await.unwrap_err();
+        let error = running.exec(&process(&["true"]), Some(terminal().0)).await.unwrap_err();
         assert_eq!(error.to_string(), "the container is not running");
     });
 }
