@@ -43,6 +43,7 @@ mod names;
 mod net;
 mod netfilter;
 mod netlink;
+mod netns;
 mod passerby;
 mod probe;
 mod process;

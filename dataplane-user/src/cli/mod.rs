@@ -4,6 +4,7 @@
 mod agent;
 mod apply;
 mod args;
+mod attach;
 mod client;
 mod container;
 mod drops;
@@ -85,6 +86,8 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Port(command) => ports::port(&client, command).await,
             Command::Publish(command) => ports::publish(&client, command).await,
             Command::Unpublish(command) => ports::unpublish(&client, command).await,
+            Command::Attach(command) => attach::attach(&client, *command).await,
+            Command::Detach(command) => attach::detach(&client, command).await,
             Command::Start(command) => run::start(&client, command).await,
             Command::Stop(command) => container::stop(&client, command).await,
             Command::Restart(command) => container::restart(&client, command).await,

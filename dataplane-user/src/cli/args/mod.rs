@@ -2,6 +2,7 @@
 
 pub(super) mod agent;
 pub(super) mod apply;
+pub(super) mod attach;
 pub(super) mod container;
 pub(super) mod network;
 
@@ -75,6 +76,10 @@ pub(super) enum Command {
     Publish(container::Publish),
     /// Take back published ports of a running container
     Unpublish(container::Unpublish),
+    /// Attach a network namespace that somebody else made to a network
+    Attach(Box<attach::Attach>),
+    /// Detach network namespaces from their networks
+    Detach(attach::Detach),
     /// Start one or more stopped containers
     Start(container::Start),
     /// Stop one or more running containers
