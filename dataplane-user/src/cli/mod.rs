@@ -6,6 +6,7 @@ mod apply;
 mod args;
 mod attach;
 mod client;
+mod cni;
 mod container;
 mod drops;
 mod error;
@@ -37,11 +38,15 @@ type Outcome = Result<ExitCode, Error>;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    if cni::is_called() {
+        return cni::main(&socket(None));
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
         // Forks, so it has to come before any thread.
         Command::Shim { arguments } => return start_shim(&arguments),
         Command::Agent(options) => agent::run(options),
+        Command::Cni => return cni::main(&socket(cli.socket)),
         Command::Completion(command) => generate::completion(&command),
         Command::Man(command) => generate::manual(&command),
         command => client_command(command, &socket(cli.socket)),
@@ -98,7 +103,7 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Apply(command) => apply::apply(&client, command).await,
             Command::Down(command) => apply::down(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
-            Command::Agent(_) | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
+            Command::Agent(_) | Command::Cni | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
                 unreachable!("handled without a client")
             }
         }

@@ -102,6 +102,16 @@ pub(super) enum Command {
     Completion(Completion),
     /// Write manual pages
     Man(Manual),
+    /// Be a CNI plugin, as runtimes call one
+    #[command(
+        after_long_help = "The same as a binary of the name `spandrel-cni`: the call is in the environment, the network configuration on \
+                           standard input. Runtimes call it, people do not.
+
+Examples:
+  ln -s /usr/bin/spandrel /opt/cni/bin/spandrel-cni
+  echo '{\"cniVersion\": \"1.1.0\"}' | CNI_COMMAND=VERSION spandrel cni"
+    )]
+    Cni,
     /// Watches one container's command; the agent starts it
     #[command(hide = true)]
     Shim {
