@@ -285,6 +285,22 @@ fn a_namespace_vanishes() {
     assert_eq!(interfaces(&net), ["eth0"]);
 }
 
+/// An agent that takes everything down at its end takes it off, too, and the next one does not know it.
+#[test]
+fn a_teardown_leaves_nothing() {
+    let mut site = Site::with_agent("--teardown");
+    site.host.create_network("--ipv6 front");
+    let box_ = Attached::new(&site.host, "box", "--network front -p 8080:80");
+    assert_eq!(interfaces(&box_.net), ["eth0"]);
+    site.agent.stop();
+    assert_eq!(interfaces(&box_.net), [""; 0]);
+    site.agent = site.host.agent();
+    assert_eq!(site.host.spandrel("ps -aq").ok(), "");
+    assert_eq!(site.host.api("/spandrel/attachments"), json!([]));
+    // Everything is free again.
+    attach(&site.host, "box --network front -p 8080:80");
+}
+
 /// By a process's number, and events for those who listen, with Docker's attributes.
 #[test]
 fn by_process_and_told_to_listeners() {
