@@ -1,6 +1,7 @@
 //! Spandrel: container networks on eBPF alone. Agent, command line and plug-ins are one binary; this is the library behind it.
 //!
-//! Dependencies point downwards only: `cli` → `api` → `agent` → {`model`, `ipam`, `store`, `dns`, `kernel`}.
+//! Dependencies point downwards only: `cli` → {`plugin`, `api`} → `agent` → {`model`, `ipam`, `store`, `dns`, `kernel`}. `plugin` speaks
+//! other people's protocols in terms of the API's types.
 
 pub mod agent;
 pub mod api;
@@ -9,4 +10,5 @@ pub mod dns;
 pub mod ipam;
 pub mod kernel;
 pub mod model;
+pub mod plugin;
 pub mod store;

@@ -10,8 +10,9 @@ import zlib
 import schemathesis
 
 # The first has ended, and nobody else gets its name.
-CONTAINERS = ["done", "web", "db", "0"]
+CONTAINERS = ["done", "web", "db", "box", "0"]
 NETWORKS = ["front", "back", "bridge", "host", "0"]
+NAMESPACES = ["box", "other", "/run/netns/other"]
 COMMANDS = [["true"], ["sleep", "1000"]]
 
 
@@ -39,6 +40,7 @@ def map_case(context, case):
         replace(case.body, "Name", NETWORKS if names is NETWORKS else CONTAINERS[1:])
         replace(case.body, "Container", CONTAINERS)
         replace(case.body, "Network", NETWORKS)
+        replace(case.body, "Netns", NAMESPACES)
     # Most of what a network may be told makes no sense together.
     if path == "/networks/create" and isinstance(case.body, dict) and number(case.body, 2):
         kept = ("Name", "Labels", "Internal", "EnableIPv6", "Attachable")

@@ -28,6 +28,7 @@
 
 mod alter;
 mod bpf;
+mod cni;
 mod container;
 mod crowd;
 mod debian;
@@ -43,6 +44,7 @@ mod names;
 mod net;
 mod netfilter;
 mod netlink;
+mod netns;
 mod passerby;
 mod probe;
 mod process;
@@ -52,6 +54,7 @@ mod state;
 mod thread;
 mod transfer;
 
+pub use cni::{Cni, CniAttachment};
 pub use container::Container;
 pub use crowd::Crowd;
 pub use debian::fetched;

@@ -43,6 +43,8 @@ fn answers_are_as_documented() {
     host.create_network("back");
     host.run_container("--name web --network front -p 8080:80");
     host.spandrel("run -d --name done --network front true").ok();
+    let _namespaces = ["box", "other"].map(|name| host.add_netns(name));
+    host.spandrel("attach box --network front -p 8081:80").ok();
     let port = serve_by_tcp(host);
 
     // It leaves files where it starts.

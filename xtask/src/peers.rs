@@ -1,4 +1,5 @@
-//! Other people's programs that the scenarios run beside Spandrel: a Docker daemon, firewalls, `tc`. They are Debian packages,
+//! Other people's programs that the scenarios run beside Spandrel: a Docker daemon, firewalls, `tc`, the reference
+//! CNI plugins. They are Debian packages,
 //! unpacked below the target folder; a machine of the lab has them in its `/usr`, the real one does not.
 
 use std::fs;
@@ -12,9 +13,10 @@ use crate::progress::say;
 use crate::workspace::{Workspace, output};
 
 /// The packages; what libraries they need beyond the system's comes by itself.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 11] = [
     "busybox-static",
     "containerd",
+    "containernetworking-plugins",
     "dnsmasq-base",
     "docker.io",
     "iproute2",

@@ -191,6 +191,13 @@ impl Agent {
                 troubles.extend(self.take_down(&container).await);
                 troubles.note(self.forget_container(&container.id));
             }
+            State::Running { .. } if container.sandbox.is_some() => {
+                if self.is_there(&container) {
+                    self.live.insert(container.id, Live::new());
+                } else {
+                    troubles.extend(self.forget_sandbox(&container).await);
+                }
+            }
             State::Running { started, .. } => match Running::reattach(&directory) {
                 Ok(Some(mut process)) => {
                     // An agent may have ended while renaming it.

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
+use super::attach::{sandbox_netns, vanished};
 use super::error::Troubles;
 use super::state::{Agent, HostEnd};
 use crate::kernel::announce::announce;
 use crate::kernel::dataplane::EndpointConfig;
-use crate::kernel::{NetNs, VethSpec, netns};
+use crate::kernel::{Bridge, NetNs, VethSpec, netns};
 use crate::model::{
     Attachment, Container, Driver, Endpoint, EndpointRequest, Error, Id, MacAddress, Network, Result, State,
     default_route_endpoint,
@@ -155,16 +156,7 @@ impl Agent {
         let bridge = self.bridges.get(&endpoint.network).ok_or_else(|| {
             Error::Internal(format!("the bridge {} of network {} is missing", network.bridge, network.name))
         })?;
-        let spec = VethSpec {
-            host_name: endpoint.host_interface.clone(),
-            container_name: endpoint.interface.clone(),
-            alias: self.paths.alias(),
-            bridge_ifindex: bridge.ifindex,
-            mac: endpoint.mac.bytes(),
-            mtu: network.bridge_options.mtu,
-            addresses: prefixes(&endpoint),
-            gateways: default_routes(container, &endpoint),
-        };
+        let spec = self.veth_spec(container, &endpoint, network, bridge);
         self.own_interfaces.add(&spec.host_name);
         let netns = self.open_netns(container)?;
         let id = container.id;
@@ -193,8 +185,31 @@ impl Agent {
         Ok((config, announcement))
     }
 
+    /// An endpoint's veth as it ought to be.
+    pub(super) fn veth_spec(
+        &self,
+        container: &Container,
+        endpoint: &Endpoint,
+        network: &Network,
+        bridge: &Bridge,
+    ) -> VethSpec {
+        VethSpec {
+            host_name: endpoint.host_interface.clone(),
+            container_name: endpoint.interface.clone(),
+            alias: self.paths.alias(),
+            bridge_ifindex: bridge.ifindex,
+            mac: endpoint.mac.bytes(),
+            mtu: network.bridge_options.mtu,
+            addresses: prefixes(endpoint),
+            gateways: default_routes(container, endpoint),
+        }
+    }
+
     /// A running container's namespace, also when somebody has taken its mount away.
     pub(super) fn open_netns(&self, container: &Container) -> Result<NetNs> {
+        if let Some(sandbox) = &container.sandbox {
+            return sandbox_netns(sandbox)?.ok_or_else(|| vanished(container, sandbox));
+        }
         let path = self.paths.netns(container);
         match container.state {
             State::Running { pid, .. } if !netns::is_alive(&path) => {
@@ -340,7 +355,7 @@ impl Agent {
     }
 
     /// Brings a running container from one set of endpoints to another, or leaves it as it was.
-    async fn reshape(&mut self, old: &Container, mut new: Container) -> Result<()> {
+    pub(super) async fn reshape(&mut self, old: &Container, mut new: Container) -> Result<()> {
         // Whoever else wants these ports is found out before anything changes.
         self.claim_ports(old, &mut new)?;
         let result = match self.store.apply(&[Change::PutContainer(&new)]) {

@@ -35,6 +35,10 @@ impl Agent {
     /// Writes a container's files as they should be now, making its directory. In the host's network it uses the host's, as far as
     /// nothing else was asked for.
     pub(super) fn write_files(&self, container: &Container) -> Result<()> {
+        // In a namespace that somebody else made, files are their business.
+        if container.sandbox.is_some() {
+            return Ok(());
+        }
         let directory = self.paths.container(&container.id);
         fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, error))?;
         let (naming, gateways) = (&container.naming, self.host_gateways());
@@ -49,9 +53,13 @@ impl Agent {
             return Ok(());
         }
         write(&directory.join("hostname"), &format!("{}\n", container.hostname))?;
-        let resolver = resolver(naming, !self.places(container).is_empty(), reachable_resolver());
-        write(&directory.join("resolv.conf"), &resolver.to_string())?;
+        write(&directory.join("resolv.conf"), &self.resolver(container).to_string())?;
         write(&directory.join("hosts"), &(hosts(container, &gateways) + &self.linked_hosts(container)))
+    }
+
+    /// What a container's resolver is to be told.
+    pub(super) fn resolver(&self, container: &Container) -> ResolvConf {
+        resolver(&container.naming, !self.places(container).is_empty(), reachable_resolver())
     }
 
     /// What `host-gateway` stands for: the host's addresses on the network `bridge`, as Docker has it. Every container reaches them.

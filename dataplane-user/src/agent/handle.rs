@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::Work;
+use super::attach::{Attachment, Wanted};
 use super::events::{Event, Events};
 use super::logs::{self, LogWish};
 use super::state::{Agent, Paths};
@@ -25,8 +26,8 @@ use crate::kernel::dataplane::PortCount;
 use crate::kernel::log::{LogReader, LogRecord};
 use crate::kernel::process::Running;
 use crate::model::{
-    Container, Endpoint, EndpointRequest, Error, ExecRequest, Id, Network, NetworkCreate, PortBinding, PublishRequest,
-    PublishedPort, Result, RunRequest, State,
+    AttachRequest, Container, Endpoint, EndpointRequest, Error, ExecRequest, Id, Network, NetworkCreate, PortBinding,
+    PublishRequest, PublishedPort, Result, RunRequest, State,
 };
 
 /// How long a stopped container may take to end by itself, unless told otherwise.
@@ -230,6 +231,28 @@ impl Handle {
         self.ask(move |agent| Box::pin(agent.disconnect(network, container, force))).await?
     }
 
+    /// Gives a namespace that somebody else made an interface on a network.
+    pub async fn attach(&self, request: AttachRequest) -> Result<Attachment> {
+        self.ask(|agent| Box::pin(agent.attach(request))).await?
+    }
+
+    /// The interfaces that were attached and are wanted, in order of containers' names and their own.
+    pub async fn attachments(&self, wanted: Wanted) -> Result<Vec<Attachment>> {
+        self.ask(|agent| Box::pin(agent.attachments(wanted))).await?
+    }
+
+    /// Takes an interface that was attached out of its namespace, or all of them. The namespace may be gone.
+    pub async fn detach(&self, reference: &str, interface: Option<String>, owner: Option<String>) -> Result<()> {
+        let reference = reference.to_string();
+        self.ask(|agent| Box::pin(agent.detach(reference, interface, owner))).await?
+    }
+
+    /// What is not as it should be of what was attached, a sentence each.
+    pub async fn faults(&self, reference: &str, interface: Option<String>) -> Result<Vec<String>> {
+        let reference = reference.to_string();
+        self.ask(|agent| Box::pin(agent.faults(reference, interface))).await?
+    }
+
     /// Makes a container and starts its command, on the given standard input, output and error or on a
     /// log file.
     pub async fn run_container(&self, request: RunRequest, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
@@ -247,8 +270,20 @@ impl Handle {
         self.ask(move |agent| Box::pin(async move { agent.container(&reference).cloned() })).await?
     }
 
-    /// The container with its processes, if it runs.
+    /// The container with its processes, if it runs; refused if it never had any of ours.
     async fn look_up(&self, reference: &str) -> Result<(Container, Option<(Running, ExitWatch)>)> {
+        let (container, running) = self.look_up_any(reference).await?;
+        match &container.sandbox {
+            None => Ok((container, running)),
+            Some(sandbox) => Err(Error::Forbidden(format!(
+                "container {} has no command of ours: somebody else made its network namespace {}, `spandrel detach` takes it off its networks",
+                container.name,
+                sandbox.netns.display()
+            ))),
+        }
+    }
+
+    async fn look_up_any(&self, reference: &str) -> Result<(Container, Option<(Running, ExitWatch)>)> {
         let reference = reference.to_string();
         self.ask(move |agent| {
             Box::pin(async move {
@@ -337,14 +372,18 @@ impl Handle {
 
     /// Forgets a container; a running one is killed if `force` is given and refused otherwise.
     pub async fn remove(&self, reference: &str, force: bool) -> Result<Container> {
-        let (container, running) = self.look_up(reference).await?;
+        let (container, running) = self.look_up_any(reference).await?;
+        if !force && (running.is_some() || container.sandbox.is_some()) {
+            return Err(Error::Conflict(format!(
+                "cannot remove container {}: container is running: stop the container before removing or force remove",
+                container.name
+            )));
+        }
+        if container.sandbox.is_some() {
+            self.detach(&container.id.to_string(), None, None).await?;
+            return Ok(container);
+        }
         if let Some((running, exit)) = running {
-            if !force {
-                return Err(Error::Conflict(format!(
-                    "cannot remove container {}: container is running: stop the container before removing or force remove",
-                    container.name
-                )));
-            }
             self.tell_signal(&container, libc::SIGKILL);
             kill_all(&running).await?;
             exit.wait().await?;

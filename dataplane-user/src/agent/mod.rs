@@ -4,6 +4,7 @@
 //! same functions create at a command and mend after a crash. Policy lives here; how the kernel is
 //! spoken to is `kernel`'s, how users are spoken to is `api`'s and `cli`'s business.
 
+mod attach;
 mod container;
 mod converge;
 mod endpoint;
@@ -40,6 +41,7 @@ use crate::model::{Error, Result};
 
 pub use crate::kernel::dataplane::{AttachMode, LogLevel, Options as DataplaneOptions};
 pub use crate::kernel::log::{LogRecord, Stream as LogStream};
+pub use attach::{Attachment, Wanted};
 pub use events::{Event, Subject};
 pub use handle::{Attached, Created, DropCount, Exec, ExitWatch, Handle, NetworkView, PortStats, Started};
 

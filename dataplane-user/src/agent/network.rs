@@ -271,6 +271,7 @@ impl Agent {
 
     /// Looks whether the interfaces are still what they should be, and mends the networks where not.
     pub(super) async fn mend(&mut self) {
+        self.forget_vanished().await;
         let links = match self.netlink.links().await {
             Ok(links) => links,
             Err(error) => return tracing::warn!("cannot look at the interfaces: {error}"),

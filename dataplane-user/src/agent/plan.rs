@@ -80,6 +80,7 @@ impl Agent {
             ports: Vec::new(),
             naming: request.naming.clone(),
             labels: request.labels.clone(),
+            sandbox: None,
         };
         Ok(Plan { container, joins, ports, process, warnings })
     }
@@ -183,6 +184,10 @@ enum Mode<'a> {
 /// A container whose network can be shared now.
 fn sharable(owner: &Container) -> Result<&Container> {
     match owner.is_running() {
+        true if owner.sandbox.is_some() => Err(Error::Forbidden(format!(
+            "cannot join network of container {}: somebody else made its network namespace",
+            owner.name
+        ))),
         true => Ok(owner),
         false => Err(Error::Conflict(format!("cannot join network of a non running container: {}", owner.name))),
     }

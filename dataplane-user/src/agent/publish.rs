@@ -109,7 +109,7 @@ impl Agent {
     }
 
     /// Gives back a port's slot and what it has of the host.
-    fn give_back(&mut self, binding: &PortBinding) {
+    pub(super) fn give_back(&mut self, binding: &PortBinding) {
         self.host_ports.trim(binding.slot, binding.protocol, binding.host_port, &[]);
         self.port_slots.remove(binding.slot.into());
     }
@@ -296,7 +296,7 @@ impl Agent {
     }
 
     /// Brings a container from one set of ports to another, on record and in the data plane, or leaves it as it was.
-    fn replace_ports(&mut self, old: &Container, new: &Container) -> Result<()> {
+    pub(super) fn replace_ports(&mut self, old: &Container, new: &Container) -> Result<()> {
         self.store.apply(&[Change::PutContainer(new)])?;
         self.containers.insert(new.id, new.clone());
         let Err(error) = self.exchange_ports(old, new) else { return Ok(()) };

@@ -42,14 +42,18 @@ impl Paths {
         self.run.join("netns")
     }
 
-    /// Where the container's network namespace is kept; none if it uses the host's.
+    /// Where the container's network namespace is kept; none if it uses the host's or somebody else keeps it.
     pub(super) fn own_netns(&self, container: &Container) -> Option<PathBuf> {
-        (!container.on_host_network()).then(|| self.all_netns().join(&container.name))
+        let ours = !container.on_host_network() && container.sandbox.is_none();
+        ours.then(|| self.all_netns().join(&container.name))
     }
 
     /// Where the container's network namespace can be entered.
     pub(super) fn netns(&self, container: &Container) -> PathBuf {
-        self.own_netns(container).unwrap_or_else(|| "/proc/self/ns/net".into())
+        match &container.sandbox {
+            Some(sandbox) => sandbox.netns.clone(),
+            None => self.own_netns(container).unwrap_or_else(|| "/proc/self/ns/net".into()),
+        }
     }
 
     pub(super) fn all_containers(&self) -> PathBuf {

@@ -28,6 +28,10 @@ impl Agent {
         }
         for container in running {
             let State::Running { started, .. } = container.state else { continue };
+            if container.sandbox.is_some() {
+                troubles.extend(self.forget_sandbox(&container).await);
+                continue;
+            }
             if let Some((process, _)) = self.running(&container.id) {
                 let waited = tokio::time::timeout(KILLED, process.wait()).await;
                 troubles.note(waited.map_err(|_| format!("container {} does not end", container.name)));

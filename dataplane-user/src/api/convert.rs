@@ -1,5 +1,6 @@
 //! Requests into the model's types: here text becomes meaning, or a sentence about what is wrong with it.
 
+use super::types::attachment::AttachRequest;
 use super::types::container::Naming;
 use super::types::endpoint::EndpointSettings;
 use super::types::network::{CreateRequest, Ipam, IpamConfig};
@@ -94,6 +95,29 @@ impl TryFrom<spandrel::RunRequest> for model::RunRequest {
             naming: naming(&request.naming)?,
         })
     }
+}
+
+/// A namespace that is to be attached.
+pub(super) fn attach(request: AttachRequest) -> Result<model::AttachRequest> {
+    let unsupported = [
+        ("links", request.endpoint.links.as_ref().is_some_and(|links| !links.is_empty())),
+        ("a gateway priority", request.endpoint.gw_priority != 0),
+    ];
+    if let Some((what, _)) = unsupported.iter().find(|(_, asked)| *asked) {
+        return Err(Error::Invalid(format!("{what} cannot be given for a namespace that somebody else made")));
+    }
+    Ok(model::AttachRequest {
+        netns: request.netns,
+        key: given(request.id),
+        name: given(request.name),
+        preferred_name: given(request.preferred_name),
+        network: request.network,
+        interface: given(request.interface),
+        endpoint: endpoint(request.endpoint)?,
+        publish: request.publish.into(),
+        owner: request.owner,
+        labels: request.labels,
+    })
 }
 
 fn naming(naming: &Naming) -> Result<model::Naming> {

@@ -4,6 +4,7 @@
 //! become the model's types, the agent judges them, and its answers become Docker's objects.
 
 mod attached;
+mod attachments;
 mod containers;
 mod convert;
 mod drops;

@@ -1,18 +1,21 @@
 //! The model's types as Docker shows them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::path::Path;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::human;
+use super::types::attachment::{AttachedAddress, AttachedResolver, AttachedRoute, Attachment};
 use super::types::container::{
     ContainerConfig, ContainerInspect, ContainerSummary, HostConfig, HostConfigSummary, Naming, NetworkSettings,
     NetworkSettingsSummary, Nothing, PortBinding, PortMap, PortSummary, State,
 };
 use super::types::endpoint::{EndpointIpamConfig, EndpointResource, EndpointSettings};
 use super::types::network::{ConfigReference, Ipam, IpamConfig, IpamStatus, Network, Status, SubnetStatus};
-use crate::agent::{Attached, NetworkView};
+use crate::agent::{self, Attached, NetworkView};
 use crate::ipam::Usage;
 use crate::model;
 
@@ -183,7 +186,11 @@ fn port_summary(port: &model::PublishedPort) -> PortSummary {
 /// Everything about a container; `sandbox` is the file of its network namespace, `directory` that of
 /// its own files.
 pub(super) fn inspect(container: &model::Container, sandbox: &Path, directory: &Path) -> ContainerInspect {
-    let file = |name: &str| directory.join(name).display().to_string();
+    // In a namespace that somebody else made, files are their business.
+    let file = |name: &str| match container.sandbox {
+        Some(_) => String::new(),
+        None => directory.join(name).display().to_string(),
+    };
     let mut command = container.command.iter().cloned();
     let published = in_force(container);
     let mut ports = port_map(&published);
@@ -257,6 +264,46 @@ fn state(state: &model::State) -> State {
 fn add(map: &mut PortMap, port: u16, protocol: model::Protocol, host: String, host_port: Option<u16>) {
     let bindings = map.entry(format!("{port}/{protocol}")).or_default();
     bindings.get_or_insert_default().push(PortBinding { host_ip: host, host_port: text(host_port) });
+}
+
+/// An attached interface.
+pub(super) fn attachment(attachment: &agent::Attachment) -> Attachment {
+    let (container, endpoint) = (&attachment.container, &attachment.endpoint);
+    let sandbox = container.sandbox.as_ref();
+    let (bridge, bridge_mac) = attachment.bridge.clone().unzip();
+    let any = |v6| if v6 { "::/0" } else { "0.0.0.0/0" };
+    let route =
+        |gateway: &IpAddr| AttachedRoute { destination: any(gateway.is_ipv6()).into(), gateway: gateway.to_string() };
+    let address = |(net, gateway): &(IpNet, Option<IpAddr>)| AttachedAddress {
+        address: net.to_string(),
+        gateway: text(*gateway),
+    };
+    let resolver = &attachment.resolver;
+    Attachment {
+        id: sandbox.map(|sandbox| sandbox.key.clone()).unwrap_or_default(),
+        container_id: container.id.to_string(),
+        name: container.name.clone(),
+        netns: sandbox.map(|sandbox| sandbox.netns.display().to_string()).unwrap_or_default(),
+        owner: attachment.owner.clone(),
+        network: endpoint.network_name.clone(),
+        network_id: endpoint.network.to_string(),
+        interface: endpoint.interface.clone(),
+        mac_address: endpoint.mac.to_string(),
+        mtu: attachment.mtu,
+        host_interface: endpoint.host_interface.clone(),
+        host_mac_address: text(attachment.host_mac),
+        bridge: bridge.unwrap_or_default(),
+        bridge_mac_address: text(bridge_mac),
+        addresses: attachment.addresses.iter().map(address).collect(),
+        routes: attachment.default_routes.iter().map(route).collect(),
+        dns: AttachedResolver {
+            servers: resolver.servers.iter().map(|server| server.address.to_string()).collect(),
+            search: resolver.search.clone(),
+            options: resolver.options.clone(),
+        },
+        ports: port_map(&attachment.ports),
+        warnings: attachment.warnings.clone(),
+    }
 }
 
 /// Published ports by container port.
@@ -352,6 +399,7 @@ pub(super) mod tests {
             }],
             naming: Default::default(),
             labels: BTreeMap::from([("tier".into(), "front".into())]),
+            sandbox: None,
         }
     }
 

@@ -126,6 +126,33 @@ pub(super) struct OfContainer {
     pub(super) container: String,
 }
 
+/// Which attached interfaces are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Attached {
+    /// Those of one namespace: what its owner calls it, the container's name or id, or the namespace itself.
+    #[param(example = "web")]
+    pub(super) container: String,
+    /// Those of this name.
+    #[param(example = "eth0")]
+    pub(super) interface: String,
+    /// Those that this owner attached.
+    pub(super) owner: String,
+}
+
+/// Which interfaces of one namespace are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OfAttachment {
+    /// The one of this name; all of them if it is left out.
+    #[param(example = "eth0")]
+    pub(super) interface: String,
+    /// Those that this owner attached; whoever did if it is left out.
+    pub(super) owner: String,
+}
+
 /// Which events are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(default)]

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::error::Refusal;
 use super::extract::Reference;
 use super::peer::Peer;
-use super::{containers, drops, events, networks, openapi, ports, system, version};
+use super::{attachments, containers, drops, events, networks, openapi, ports, system, version};
 use crate::agent::Handle;
 
 /// Answers requests on `listener` until the future is dropped; connections that are open then go on
@@ -80,6 +80,9 @@ pub(super) fn documented() -> OpenApiRouter<Handle> {
         .routes(routes!(containers::publish))
         .routes(routes!(containers::unpublish))
         .routes(routes!(containers::kill_exec))
+        .routes(routes!(attachments::attach, attachments::list))
+        .routes(routes!(attachments::detach))
+        .routes(routes!(attachments::check))
         .routes(routes!(ports::stats))
         .routes(routes!(drops::list))
 }

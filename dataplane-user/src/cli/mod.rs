@@ -4,7 +4,9 @@
 mod agent;
 mod apply;
 mod args;
+mod attach;
 mod client;
+mod cni;
 mod container;
 mod drops;
 mod error;
@@ -38,11 +40,15 @@ type Outcome = Result<ExitCode, Error>;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    if cni::is_called() {
+        return cni::main(&socket(None));
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
         // Forks, so it has to come before any thread.
         Command::Shim { arguments } => return start_shim(&arguments),
         Command::Agent(options) => agent::run(options),
+        Command::Cni => return cni::main(&socket(cli.socket)),
         Command::Completion(command) => generate::completion(&command),
         Command::Man(command) => generate::manual(&command),
         command => client_command(command, &socket(cli.socket)),
@@ -87,6 +93,8 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Port(command) => ports::port(&client, command).await,
             Command::Publish(command) => ports::publish(&client, command).await,
             Command::Unpublish(command) => ports::unpublish(&client, command).await,
+            Command::Attach(command) => attach::attach(&client, *command).await,
+            Command::Detach(command) => attach::detach(&client, command).await,
             Command::Start(command) => run::start(&client, command).await,
             Command::Stop(command) => container::stop(&client, command).await,
             Command::Restart(command) => container::restart(&client, command).await,
@@ -98,7 +106,7 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Down(command) => apply::down(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
             Command::Events(command) => events::run(&client, command).await,
-            Command::Agent(_) | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
+            Command::Agent(_) | Command::Cni | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
                 unreachable!("handled without a client")
             }
         }

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic;
@@ -37,7 +38,7 @@ pub struct NetNsId {
 
 impl NetNsId {
     /// Of the namespace that `path` leads to.
-    pub(super) fn of_file(path: &Path) -> io::Result<Self> {
+    pub fn of_file(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(Self::from)
     }
 }
@@ -63,6 +64,20 @@ impl NetNs {
             return Err(Error::Other(format!("{} is not a network namespace", path.display())));
         }
         Ok(Self { file })
+    }
+
+    /// Opens what is found at `path` as [`NetNs::open`] does; none if there is nothing, or no network namespace (any more).
+    pub fn open_if_there(path: &Path) -> Result<Option<Self>> {
+        match Self::open(path) {
+            Ok(netns) => Ok(Some(netns)),
+            Err(Error::Io { source, .. })
+                if matches!(source.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::ENXIO)) =>
+            {
+                Ok(None)
+            }
+            Err(Error::Other(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a new namespace with its loopback interface up, and keeps it by a bind mount on `path`.
@@ -101,6 +116,28 @@ impl NetNs {
     /// Identity of the namespace, to compare.
     pub fn id(&self) -> Result<NetNsId> {
         self.file.metadata().map(NetNsId::from).to(|| "look at the network namespace")
+    }
+
+    /// A number that no other namespace has until the machine starts anew, unlike [`NetNs::id`] (`SO_NETNS_COOKIE`, Linux 5.14).
+    pub fn cookie(&self) -> Result<u64> {
+        let action = || "ask for the cookie of the network namespace";
+        let socket = self.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?.to(action)?;
+        let mut cookie = 0u64;
+        let mut length = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the option is a u64, which `cookie` is, and `length` says so.
+        let failed = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        if failed != 0 {
+            return Err(Error::last(action()));
+        }
+        Ok(cookie)
     }
 
     /// A second handle of the same namespace.
@@ -198,6 +235,8 @@ mod tests {
 
         let inside = made.run(|| NetNs::current().unwrap().id().unwrap()).unwrap();
         assert_eq!(inside, made.id().unwrap());
+        assert_eq!(made.cookie().unwrap(), NetNs::open(&path).unwrap().cookie().unwrap());
+        assert_ne!(made.cookie().unwrap(), NetNs::current().unwrap().cookie().unwrap());
         // Loopback is up: an address of it can be bound and reached.
         made.run(|| std::net::UdpSocket::bind("127.0.0.1:0").unwrap().connect("127.0.0.1:9").unwrap()).unwrap();
 
@@ -222,8 +261,9 @@ mod tests {
 
     #[test]
     fn other_files_are_refused() {
-        for path in ["/proc/self/ns/mnt", "/etc/passwd", "/nowhere"] {
+        for path in ["/proc/self/ns/mnt", "/etc/passwd", "/nowhere", "/etc/passwd/x", "/proc/4194305/ns/net"] {
             NetNs::open(Path::new(path)).unwrap_err();
+            assert!(NetNs::open_if_there(Path::new(path)).unwrap().is_none(), "{path}");
         }
     }
 }

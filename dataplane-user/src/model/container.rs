@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Driver, EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Naming, Place, PortBinding,
-    PublishedPort,
+    PublishedPort, Sandbox,
 };
 
 /// Exit code of a container whose real one nobody saw, as when the machine was switched off.
@@ -27,7 +27,7 @@ pub enum State {
     Created,
     /// Its command runs.
     Running {
-        /// Process id of the command in the host's namespace.
+        /// Process id of the command in the host's namespace; 0 where there is none of ours.
         pid: u32,
         /// When the command was started.
         started: Timestamp,
@@ -175,10 +175,13 @@ pub struct Container {
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The namespace that somebody else made, where there is no command of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Sandbox>,
 }
 
 impl Container {
-    /// Whether its command runs.
+    /// Whether its command runs, or its namespace is there.
     pub fn is_running(&self) -> bool {
         matches!(self.state, State::Running { .. })
     }
@@ -341,6 +344,7 @@ mod tests {
             ports,
             naming: Naming::default(),
             labels: BTreeMap::new(),
+            sandbox: None,
         }
     }
 

@@ -27,6 +27,13 @@ impl MacAddress {
     }
 }
 
+/// As an interface has it.
+impl From<[u8; 6]> for MacAddress {
+    fn from(bytes: [u8; 6]) -> Self {
+        MacAddress(bytes)
+    }
+}
+
 impl FromStr for MacAddress {
     type Err = Error;
 

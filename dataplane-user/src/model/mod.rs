@@ -14,6 +14,7 @@ mod network;
 mod options;
 mod port;
 mod request;
+mod sandbox;
 
 pub use container::{Attachment, Container, Endpoint, SHARED, State, UNKNOWN_EXIT, default_route_endpoint};
 pub use error::{Error, ErrorKind, Result};
@@ -29,3 +30,4 @@ pub use port::{
     PublishedPort,
 };
 pub use request::{EndpointRequest, ExecRequest, IpamConfig, NetworkCreate, RunRequest};
+pub use sandbox::{AttachRequest, Sandbox, SandboxInterface, check_key, netns_path};

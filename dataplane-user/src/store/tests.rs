@@ -46,6 +46,7 @@ fn container(name: &str) -> Container {
         ports: vec![],
         naming: Default::default(),
         labels: BTreeMap::from([("a".into(), "b".into())]),
+        sandbox: None,
     }
 }
 

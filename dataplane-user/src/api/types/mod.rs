@@ -5,6 +5,7 @@
 //! Addresses stay text here: what they mean, and whether they are right, is decided in `super::convert`.
 //! What Docker has no object for is in [`spandrel`].
 
+pub mod attachment;
 pub mod container;
 pub mod endpoint;
 pub mod event;

@@ -8,7 +8,7 @@ use super::network::Endpoint;
 use super::{ListFormat, Listing, pair, reference};
 
 /// What `-p` takes.
-const PORT_SPEC: &str = "[IP:][PORT:]PORT[/PROTOCOL]";
+pub(super) const PORT_SPEC: &str = "[IP:][PORT:]PORT[/PROTOCOL]";
 
 /// Who may use published ports.
 #[derive(Debug, Args)]

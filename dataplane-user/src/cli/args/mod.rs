@@ -2,6 +2,7 @@
 
 pub(super) mod agent;
 pub(super) mod apply;
+pub(super) mod attach;
 pub(super) mod container;
 pub(super) mod network;
 
@@ -75,6 +76,10 @@ pub(super) enum Command {
     Publish(container::Publish),
     /// Take back published ports of a running container
     Unpublish(container::Unpublish),
+    /// Attach a network namespace that somebody else made to a network
+    Attach(Box<attach::Attach>),
+    /// Detach network namespaces from their networks
+    Detach(attach::Detach),
     /// Start one or more stopped containers
     Start(container::Start),
     /// Stop one or more running containers
@@ -99,6 +104,16 @@ pub(super) enum Command {
     Completion(Completion),
     /// Write manual pages
     Man(Manual),
+    /// Be a CNI plugin, as runtimes call one
+    #[command(
+        after_long_help = "The same as a binary of the name `spandrel-cni`: the call is in the environment, the network configuration on \
+                           standard input. Runtimes call it, people do not.
+
+Examples:
+  ln -s /usr/bin/spandrel /opt/cni/bin/spandrel-cni
+  echo '{\"cniVersion\": \"1.1.0\"}' | CNI_COMMAND=VERSION spandrel cni"
+    )]
+    Cni,
     /// Watches one container's command; the agent starts it
     #[command(hide = true)]
     Shim {

@@ -1,0 +1,3 @@
+//! What other people's engines speak, apart from any input and output: read, judged and written here, carried by `cli`.
+
+pub mod cni;
