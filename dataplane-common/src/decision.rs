@@ -4,7 +4,7 @@
 
 use crate::{
     drop_reason::DropReason,
-    layout::{Network, Published},
+    layout::{LinkKey, Network, Published},
     tuple::{Protocol, Zone},
     wire::{Be16, IpHeader, Kind, Packet},
 };
@@ -124,6 +124,19 @@ pub fn from_container<A: IpHeader, W: World<A>>(
         return Verdict::Stack;
     }
     if opens(packet) { Verdict::Route } else { Verdict::Drop(refusal(packet.kind)) }
+}
+
+/// Does a link let a packet pass from one endpoint to another, in a network that does not let its containers talk to each other?
+/// `is_link` tells which ports are open. There is no state: what comes from such a port is an answer, unless it opens something;
+/// of UDP nobody can tell. ICMP errors go with the packets that they are about, fragments without ports with nothing.
+#[inline(always)]
+pub fn is_linked<A: IpHeader>(packet: &Packet<A>, from: u32, to: u32, is_link: impl Fn(LinkKey) -> bool) -> bool {
+    if !packet.has_flow() || packet.is_hearsay() {
+        return false;
+    }
+    let link = |from, to, port| is_link(LinkKey { from, to, port, protocol: packet.protocol, reserved: 0 });
+    let answers = packet.kind == Kind::Udp || !opens(packet);
+    link(from, to, packet.tuple.destination_port) || (answers && link(to, from, packet.tuple.source_port))
 }
 
 /// A packet from behind an uplink, through which it came in.

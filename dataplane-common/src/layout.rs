@@ -36,6 +36,8 @@ pub const HOLDER_MARK: u32 = u32::from_be_bytes(*b"SPAN");
 pub const MAX_PORTS: usize = 32_768;
 /// How many prefixes may be allowed to use restricted ports, all together.
 pub const MAX_ALLOWED: usize = 65_536;
+/// How many ports may be open between linked endpoints, all together.
+pub const MAX_LINKS: usize = 131_072;
 /// How many pairs of network and trusted interface fit.
 pub const MAX_TRUSTED: usize = 4096;
 /// How many clients of ports with a rate limit are remembered, all ports together; one that is forgotten, because others were seen
@@ -310,6 +312,23 @@ pub struct TrustedKey {
     pub network: u32,
 }
 
+/// Key of `LINKS`: where a network does not let its containers talk to each other ([`Network::ICC`]), one of them may all the same
+/// use this port of another one, and be answered.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct LinkKey {
+    /// Slot of the endpoint that asks.
+    pub from: u32,
+    /// Slot of the one that answers.
+    pub to: u32,
+    /// The port there.
+    pub port: Be16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Always zero.
+    pub reserved: u8,
+}
+
 /// The one value of `CONFIG`: what the agent tells all programs, and may change at any time.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -405,6 +424,7 @@ const _: () = {
     assert!(size_of::<Uplink>() == 28 && size_of::<Tops>() == 8192);
     assert!(size_of::<PublishedKey>() == 20 && size_of::<Published>() == 32);
     assert!(size_of::<PortCount>() == 40 && size_of::<AllowedKey>() == 20 && size_of::<TrustedKey>() == 8);
+    assert!(size_of::<LinkKey>() == 12);
     assert!(size_of::<Config>() == 32);
     assert!(size_of::<SocketPeerKey>() == 32 && size_of::<SocketPeer>() == 20);
     assert!(size_of::<DropKey>() == 8 && size_of::<DropCount>() == 16);
@@ -414,7 +434,7 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        AllowedKey, AnyAddress, Config, DropCount, DropKey, Endpoint, Interface, Neighbor, Network, PortCount,
+        AllowedKey, AnyAddress, Config, DropCount, DropKey, Endpoint, Interface, LinkKey, Neighbor, Network, PortCount,
         Published, PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
     };
     use crate::{
@@ -440,6 +460,7 @@ mod pod {
         DropKey,
         Endpoint,
         Interface,
+        LinkKey,
         Neighbor,
         Network,
         PortCount,

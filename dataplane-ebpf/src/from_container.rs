@@ -235,12 +235,19 @@ fn to_neighbor<A: Make>(sender: &Sender, packet: &Packet<A>, skb: &Skb<'_>) -> R
         // Perhaps the gateway's link-local address, perhaps a machine that was plugged in, perhaps nobody.
         return to_bridge(skb, sender);
     };
-    if !sender.network.has(Network::ICC) {
+    if !sender.network.has(Network::ICC) && !is_linked(sender, neighbor, packet) {
         return Err(DropReason::IccDisabled);
     }
     rewrite::mark_as_ours(skb);
     // SAFETY: a plain helper call. The container has put the neighbour's MAC address into the frame, as ARP told it.
     Ok(unsafe { bpf_redirect_peer(neighbor.ifindex, 0) } as i32)
+}
+
+/// Does a link let the packet through? A function of its own for its stack, which nobody pays for where containers may talk to
+/// each other.
+#[inline(never)]
+fn is_linked<A: Make>(sender: &Sender, neighbor: &Neighbor, packet: &Packet<A>) -> bool {
+    decision::is_linked(packet, sender.slot, neighbor.endpoint, maps::is_link)
 }
 
 /// Is the frame for the host, and not for another station of the network?

@@ -14,10 +14,10 @@ use dataplane_common::{
     decision::World,
     fragment::{COUNTERS, FragmentKey, Fragmented, MAX_FRAGMENTED, MAX_SHELVES, PLACES, Shelf, Waiting},
     layout::{
-        AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, MAX_ALLOWED, MAX_CLIENTS,
-        MAX_ENDPOINTS, MAX_INTERFACES, MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PORTS, MAX_PUBLISHED, MAX_SOCKET_PEERS,
-        MAX_TRUSTED, MAX_UPLINKS, Neighbor, Network, PortCount, Published, PublishedKey, SocketPeer, SocketPeerKey,
-        Tops, TrustedKey, Uplink,
+        AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, LinkKey, MAX_ALLOWED,
+        MAX_CLIENTS, MAX_ENDPOINTS, MAX_INTERFACES, MAX_LINKS, MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PORTS,
+        MAX_PUBLISHED, MAX_SOCKET_PEERS, MAX_TRUSTED, MAX_UPLINKS, Neighbor, Network, PortCount, Published,
+        PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
     },
     rate::{Bucket, ClientKey},
     wire::{Be16, Frame, IpHeader, Packet},
@@ -85,6 +85,10 @@ pub static SOCKET_PEERS: LruHashMap<SocketPeerKey, SocketPeer, MAX_SOCKET_PEERS>
 /// Through which interface is which network's container reached directly?
 #[btf_map]
 pub static TRUSTED: HashMap<TrustedKey, u32, MAX_TRUSTED, NO_PREALLOC> = HashMap::new();
+
+/// Which port of which endpoint may another one use, where its network does not let its containers talk to each other?
+#[btf_map]
+pub static LINKS: HashMap<LinkKey, u32, MAX_LINKS, NO_PREALLOC> = HashMap::new();
 
 /// Uplinks by ifindex.
 #[btf_map]
@@ -372,6 +376,13 @@ pub fn interface(ifindex: u32) -> Option<Interface> {
 pub fn uplink(ifindex: u32) -> Option<Uplink> {
     // SAFETY: copied at once; only the agent writes.
     unsafe { UPLINKS.get(ifindex) }.copied()
+}
+
+/// May an endpoint use this port of another one?
+#[inline(always)]
+pub fn is_link(key: LinkKey) -> bool {
+    // SAFETY: only the presence of the entry is looked at.
+    unsafe { LINKS.get(key) }.is_some()
 }
 
 /// The maps as the rules see them.

@@ -4,6 +4,7 @@ use crate::{
     address::{Address, AnyAddress},
     tcp::Flags,
     tuple::Tuple,
+    wire::Quote,
 };
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -372,4 +373,29 @@ fn trusted_interfaces_lead_to_published_ports_only() {
     let closed = Verdict::Drop(DropReason::OtherNetwork);
     assert_eq!(from(TRUSTED), [Verdict::Publish(PORT), closed, closed]);
     assert_eq!(from(UPLINK), [closed; 3]);
+}
+
+#[test]
+fn links_let_questions_and_answers_pass() {
+    let open = |protocol| LinkKey { from: 1, to: 2, port: Be16::new(80), protocol, reserved: 0 };
+    let passes = |packet: &Packet<V4>, from, to| is_linked(packet, from, to, |key| key == open(packet.protocol));
+    for (kind, flags) in [(Kind::Tcp, Flags::SYN), (Kind::Tcp, Flags::ACK), (Kind::Udp, Flags(0))] {
+        let question = packet("10.0.1.3", 80, kind, flags);
+        assert!(passes(&question, 1, 2), "{kind:?}");
+        assert!(!passes(&question, 2, 1), "{kind:?}: the other way round");
+        assert!(!passes(&question, 3, 2) && !passes(&question, 1, 3), "{kind:?}: others");
+        assert!(!passes(&packet("10.0.1.3", 81, kind, flags), 1, 2), "{kind:?}: another port");
+        // The same the other way: from the port.
+        let answer = Packet { tuple: question.tuple.reversed(), ..question };
+        assert_eq!(passes(&answer, 2, 1), flags != Flags::SYN, "{kind:?}");
+        assert!(!passes(&answer, 1, 2) && !passes(&answer, 3, 1), "{kind:?}");
+        // An error about the question, by who got it, and by somebody else in his name.
+        let (source, destination) = (question.destination, question.source);
+        let quote = Quote { transport: 62, ..Packet::<V4>::EMPTY.quote };
+        let error = Packet { kind: Kind::IcmpError, source, destination, flags: Flags(0), quote, ..answer };
+        assert!(passes(&error, 2, 1) && !passes(&error, 1, 2));
+        assert!(!passes(&Packet { source: v4("10.0.1.4"), ..error }, 2, 1), "hearsay");
+        assert!(!passes(&Packet { destination: v4("10.0.1.4"), ..error }, 2, 1), "to somebody else");
+        assert!(!passes(&Packet { kind: Kind::Fragment, ..question }, 1, 2), "no ports");
+    }
 }

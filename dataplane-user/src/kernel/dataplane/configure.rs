@@ -214,6 +214,8 @@ impl Dataplane {
     ///
     /// The kernel refuses.
     pub fn remove_endpoint(&mut self, slot: u32) -> Result<(), DataplaneError> {
+        // First, since whoever gets the slot next must not find them.
+        self.remove_links_of(slot)?;
         let old = self.maps.endpoints.get(&slot, 0)?;
         if old.ifindex == 0 {
             return Ok(());

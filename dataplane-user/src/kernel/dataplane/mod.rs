@@ -8,6 +8,7 @@ mod attach;
 mod configure;
 mod error;
 mod garbage;
+mod links;
 mod maps;
 mod programs;
 mod publish;
@@ -164,6 +165,19 @@ pub struct PortEntry {
     pub container_port: u16,
 }
 
+/// A port that one endpoint may use of another one, in a network whose containers may not talk to each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct LinkConfig {
+    /// The number of the endpoint that asks.
+    pub from: u32,
+    /// The number of the one that answers.
+    pub to: u32,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// The port there.
+    pub port: u16,
+}
+
 /// An interface that leads out of the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UplinkConfig {
@@ -224,6 +238,8 @@ pub struct Dataplane {
     unbridged: BTreeMap<u32, u16>,
     /// Names of the interfaces that each network trusts.
     trusted: BTreeMap<u16, Vec<String>>,
+    /// The links that the maps hold.
+    links: BTreeSet<LinkConfig>,
     /// Interfaces on which our programs run as uplinks.
     uplinks: BTreeMap<u32, String>,
     shields: shield::Shields,
@@ -247,6 +263,7 @@ impl Dataplane {
         let maps = Maps::open(&root)?;
         let local = maps.local_addresses.keys().filter_map(Result::ok).map(|address| address.0).collect();
         let ports = publish::found(&maps);
+        let links = links::found(&maps);
         let mut dataplane = Self {
             root,
             programs,
@@ -263,6 +280,7 @@ impl Dataplane {
             bridges: BTreeMap::new(),
             unbridged: BTreeMap::new(),
             trusted: BTreeMap::new(),
+            links,
             uplinks: BTreeMap::new(),
             shields: shield::Shields::new(options.xdp),
         };

@@ -329,7 +329,12 @@ fn exceptions_first(mut clients: Vec<(Prefix, bool)>) -> Vec<(Prefix, bool)> {
 }
 
 /// Tells when a map is full.
-fn room(result: Result<(), MapError>, errno: i32, size: usize, what: &'static str) -> Result<(), DataplaneError> {
+pub(super) fn room(
+    result: Result<(), MapError>,
+    errno: i32,
+    size: usize,
+    what: &'static str,
+) -> Result<(), DataplaneError> {
     match result {
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(errno) => {
             Err(DataplaneError::Full(size, what))

@@ -8,6 +8,7 @@ mod containers;
 mod crossing;
 mod flows;
 mod fragments;
+mod links;
 mod mapping;
 mod modes;
 mod neighbors;
@@ -198,6 +199,7 @@ impl Bench {
     fn start_anew(&mut self) {
         // Links stay where they will be wanted again: the kernel takes its time to undo them.
         self.dataplane.retain(&[1, 2].into(), &[A, B, C].into(), &[].into()).unwrap();
+        self.dataplane.set_links(&[].into()).unwrap();
         const KEYS: [usize; 2] = [size_of::<FlowKey<V4>>(), size_of::<FlowKey<V6>>()];
         const FLOWS: [usize; 2] = [size_of::<Flow<V4>>(), size_of::<Flow<V6>>()];
         for name in ["FLOWS4", "EMBRYOS4"] {
