@@ -245,23 +245,6 @@ fn links_on_the_default_bridge() {
     assert_eq!((resolved(&web, "database"), resolved(&web, "sql")), (again.to_string(), again.to_string()));
 }
 
-/// Where containers do not reach each other, a link would be a name for nothing: it is refused, and opens nothing.
-#[test]
-fn links_without_icc_are_refused() {
-    let site = Site::new();
-    site.host.create_network("-o com.docker.network.bridge.enable_icc=false closed");
-    site.host.create_network("open");
-    let db = site.host.run_container("--name db --network closed --expose 80");
-    let words = ["Cannot link to db", "network closed", "enable_icc=false"];
-    site.host.assert_refused("run -d --network closed --link db sleep 1", &words);
-    let web = site.host.run_container("--name web --network open");
-    site.host.assert_refused("network connect --link db:database closed web", &words);
-    site.host.spandrel("network connect closed web").ok();
-    let _server = db.tcp_listen(V4.any(), 80);
-    assert_silent(web.briefly().tcp_connect(db.ip(V4), 80));
-    site.host.tcp_connect(db.ip(V4), 80).expect("the host reaches it");
-}
-
 /// §4 and §5: aliases in the long form are for their network alone, and names follow a rename and a restart at once.
 #[test]
 fn names_go_with_networks() {

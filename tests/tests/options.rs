@@ -90,6 +90,96 @@ fn icc_off() {
     assert!(site.host.dropped("client", |reason| reason == "IccDisabled") > 0, "the drops are counted");
 }
 
+/// Demands that one TCP port of `target` is not reached from `client`, although somebody listens.
+#[track_caller]
+fn assert_port_closed(client: &Net, target: &Net, address: IpAddr, port: u16) {
+    let _tcp = target.tcp_listen(address, port);
+    assert_silent(client.briefly().tcp_connect(address, port));
+}
+
+/// enable_icc=false with --link: what the other container exposes or publishes is open to the linked one, and nothing else, to nobody
+/// else, nor the other way round; with no agent there and after a new one has come as well.
+#[test]
+fn links_open_ports_with_icc_off() {
+    let mut site = Site::new();
+    network(&site, "red", "", &["bridge.enable_icc=false"]);
+    let options = ["db --expose 80 --expose 50-53/udp -p 9090:90", "web --link db:database", "stranger"];
+    let [db, web, stranger] = options.map(|options| {
+        let container = site.host.run_container(&format!("--network red --name {options}"));
+        ((*container).clone(), Family::BOTH.map(|family| container.ip(family)))
+    });
+    let check = || {
+        for ((family, db_at), web_at) in Family::BOTH.into_iter().zip(db.1).zip(web.1) {
+            assert_ports_open(&web.0, &db.0, db_at, web_at);
+            let _published = db.0.tcp_listen(family.any(), 90);
+            web.0.tcp_connect(db_at, 90).expect("the published port");
+            assert_closed(&web.0, &db.0, db_at);
+            assert_port_closed(&db.0, &web.0, web_at, 80);
+            assert_port_closed(&stranger.0, &db.0, db_at, 80);
+            assert_port_closed(&web.0, &stranger.0, stranger.1[usize::from(family == V6)], 80);
+        }
+    };
+    check();
+    site.agent.kill();
+    check();
+    site.agent = site.host.agent();
+    check();
+    site.host.spandrel("rm -f db").ok();
+    // Somebody else gets the address.
+    let [v4, v6] = db.1;
+    let options = format!("--network name=red,ip={v4},ip6={v6} --name other --expose 80 -p 9090:90");
+    let other = site.host.run_container(&options);
+    for address in db.1 {
+        assert_port_closed(&web.0, &other, address, 80);
+        assert_port_closed(&web.0, &other, address, 90);
+        let _tcp = other.tcp_listen(address, 80);
+        site.host.tcp_connect(address, 80).expect("the control");
+    }
+}
+
+/// enable_icc=false with --link: links stay with their containers, whatever these go through, and go with them.
+#[test]
+fn links_follow_containers_with_icc_off() {
+    let site = Site::new();
+    network(&site, "red", "", &["bridge.enable_icc=false"]);
+    site.host.create_network("blue");
+    let db = site.host.run_container("--name db --network red --expose 80 --expose 53/udp");
+    let web = site.host.run_container("--name web --network blue");
+    let (stopped, web_net) = (db.ip(V4), (*web).clone());
+    let check = |web: &Container, name: &str| {
+        let db = site.host.container(name);
+        for family in Family::BOTH {
+            assert_ports_open(web, &db, db.ip(family), web.ip_on("red", family));
+        }
+        assert_port_closed(web, &db, db.ip(V4), 81);
+        assert_port_closed(&db, web, web.ip_on("red", V4), 80);
+    };
+    site.host.spandrel("network connect --link db:database red web").ok();
+    check(&web, "db");
+    site.host.spandrel("stop -t 0 db").ok();
+    let squatter = site.host.run_container("--name squatter --network red --expose 80");
+    assert_eq!(squatter.ip(V4), stopped, "it has the address");
+    assert_port_closed(&web_net, &squatter, stopped, 80);
+    site.host.spandrel("start db").ok();
+    check(&web, "db");
+    site.host.spandrel("restart -t 0 web").ok();
+    let web = site.host.container("web");
+    check(&web, "db");
+    site.host.spandrel("rename db sql").ok();
+    site.host.spandrel("restart -t 0 sql").ok();
+    check(&web, "sql");
+    let sql = site.host.container("sql");
+    site.host.spandrel("publish sql 8181:81").ok();
+    let tcp = sql.tcp_listen(V4.any(), 81);
+    web.tcp_connect(sql.ip(V4), 81).expect("it is published now");
+    drop(tcp);
+    site.host.spandrel("unpublish sql 8181:81").ok();
+    check(&web, "sql");
+    site.host.spandrel("network disconnect red web").ok();
+    site.host.spandrel("network connect red web").ok();
+    assert_port_closed(&web, &sql, sql.ip(V4), 80);
+}
+
 /// Row 15, enable_ip_masquerade=false: containers leave with their own addresses, and are answered; they are not reached.
 #[test]
 fn masquerade_off() {

@@ -138,6 +138,7 @@ impl Agent {
             self.ensure_endpoint(&id, &endpoint.id).await?;
         }
         self.announce_ports(&id)?;
+        self.update_links()?;
         self.update_names(&id).await?;
         container.state = State::Running { pid: 0, started: container.created };
         self.rewrite(container.clone())

@@ -92,6 +92,7 @@ impl Agent {
             self.ensure_endpoint(&id, &endpoint.id).await?;
         }
         self.announce_ports(&id)?;
+        self.update_links()?;
         self.update_names(&id).await?;
 
         let spec = ContainerSpec {

@@ -159,6 +159,9 @@ impl Agent {
                 tracing::error!("publishing the ports of container {}: {error}", id.short());
             }
         }
+        if let Err(error) = self.update_links() {
+            tracing::error!("opening the ports of linked containers: {error}");
+        }
         self.sweep_files().await;
         for id in running {
             if let Some((process, _)) = self.running(&id) {

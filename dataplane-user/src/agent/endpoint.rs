@@ -380,6 +380,7 @@ impl Agent {
             self.ensure_endpoint(&new.id, &endpoint.id).await?;
         }
         self.announce_ports(&new.id)?;
+        self.update_links()?;
         self.update_names(&new.id).await?;
         let mut troubles = Troubles::default();
         for gone in old.endpoints.iter().filter(|e| new.endpoint_on(&e.network).is_none()) {

@@ -107,6 +107,8 @@ impl Agent {
                 self.update_names(&id).await?;
             }
         }
+        // Somebody may be linked to a container of this name that was not there.
+        self.update_links()?;
         self.tell_linked(name)
     }
 

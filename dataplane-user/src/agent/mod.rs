@@ -14,6 +14,7 @@ mod files;
 mod handle;
 mod host;
 mod lifecycle;
+mod links;
 mod logs;
 mod macvlan;
 mod names;

@@ -60,12 +60,6 @@ impl Agent {
                     target.name, network.name
                 )));
             }
-            if !network.bridge_options.icc {
-                return Err(Error::Invalid(format!(
-                    "Cannot link to {}: containers on the network {} do not reach each other (enable_icc=false), and a link opens no port: publish it, or link on another network",
-                    target.name, network.name
-                )));
-            }
             link.target = target.name.clone();
         }
         Ok(request)

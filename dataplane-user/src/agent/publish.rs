@@ -311,7 +311,7 @@ impl Agent {
         let gone: Vec<_> = old.ports.iter().map(|binding| binding.slot).filter(|slot| !kept.contains(slot)).collect();
         self.dataplane.unpublish(&gone)?;
         self.dataplane.publish(&configs(new))?;
-        Ok(())
+        self.update_links()
     }
 
     /// What went through published ports, of one container or of all, in order of names.

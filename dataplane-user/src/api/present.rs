@@ -329,11 +329,9 @@ pub(super) fn said(container: &model::Container) -> impl Iterator<Item = (u16, m
     container.exposed.iter().flat_map(|range| range.ports().map(|port| (port, range.protocol)))
 }
 
-/// What it says it serves, and what is published of it: that counts as said.
+/// What `inspect` calls exposed.
 fn exposed(container: &model::Container) -> BTreeMap<String, Nothing> {
-    let said = said(container);
-    let published = container.ports.iter().map(|binding| (binding.container_port, binding.protocol));
-    said.chain(published).map(|(port, protocol)| (format!("{port}/{protocol}"), Nothing {})).collect()
+    container.serves().map(|(port, protocol)| (format!("{port}/{protocol}"), Nothing {})).collect()
 }
 
 #[cfg(test)]

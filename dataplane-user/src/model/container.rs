@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Driver, EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Naming, Place, PortBinding,
+    Driver, EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Naming, Place, PortBinding, Protocol,
     PublishedPort, Sandbox,
 };
 
@@ -213,6 +213,12 @@ impl Container {
         self.endpoints.iter().find(|endpoint| endpoint.network == *network)
     }
 
+    /// The ports that it says it serves, and those that are published: that counts as said. Some may come twice.
+    pub fn serves(&self) -> impl Iterator<Item = (u16, Protocol)> {
+        let said = self.exposed.iter().flat_map(|range| range.ports().map(|port| (port, range.protocol)));
+        said.chain(self.ports.iter().map(|binding| (binding.container_port, binding.protocol)))
+    }
+
     /// Where its ports can be published: at the endpoint with the default route of each family, and at every endpoint on a
     /// routed network.
     pub fn places(&self) -> Vec<Place> {
@@ -278,7 +284,7 @@ pub fn default_route_endpoint(endpoints: &[Endpoint], v6: bool) -> Option<&Endpo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Access, Protocol};
+    use crate::model::Access;
 
     fn endpoint(network: &str, slot: u32, v4: Option<&str>, v6: Option<&str>, internal: bool) -> Endpoint {
         Endpoint {
