@@ -69,7 +69,7 @@ fn count_keys(map: u64, info: &MapInfo) -> io::Result<usize> {
     Ok(info.max_entries as usize)
 }
 
-/// Asks for all inner maps at once: Linux 6.1 takes 17 ms for each look-up, as if it waited for an RCU grace period, and all who
+/// Asks for all inner maps at once: Linux 6.1 (emulated) takes 17 ms for each look-up, as if for an RCU grace period, and all who
 /// ask at the same time wait for the same one; 6.12 does not wait.
 fn count_maps(outer: u64, info: &MapInfo) -> io::Result<usize> {
     const ASKERS: u32 = 64;

@@ -218,7 +218,7 @@ pub struct Dataplane {
     maps: Maps,
     attach: AttachMode,
     timeouts: Timeouts,
-    /// The inner maps of `NEIGHBORS` that were asked for: Linux 6.1 takes 17 ms for each look-up there, as if it waited for an RCU
+    /// The inner maps of `NEIGHBORS` that were asked for: Linux 6.1 (emulated) takes 17 ms for each look-up there, as if it waited for an RCU
     /// grace period; 6.12 does not.
     neighbors: BTreeMap<u16, Neighbors>,
     /// Gateway addresses by network; they are the host's own from the moment the network is there.
