@@ -20,8 +20,9 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::thread::on_thread;
 
-/// How long the kernel may take to set up a machine, or to end all its processes.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long the kernel may take to set up a machine, or to end all its processes. An emulated one has taken more than ten seconds for it
+/// while it still cleaned up after earlier tests.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the new process does in turn; it tells the number of the step that failed.
 const STEPS: [&str; 4] = ["make its namespaces", "make its mounts its own", "mount /proc", "mount /run"];
@@ -53,7 +54,7 @@ impl Init {
         let init = Self { pid, handle: pidfd(pid)?, lifeline: ours };
         init.lifeline.set_read_timeout(Some(LIMIT))?;
         let mut report = [0; 2];
-        (&init.lifeline).read_exact(&mut report)?;
+        (&init.lifeline).read_exact(&mut report).map_err(|error| init.stuck(&error))?;
         match report {
             [0, 0] => Ok(init),
             [step, error] => {
@@ -62,6 +63,15 @@ impl Init {
                 Err(io::Error::new(why.kind(), format!("a machine cannot {what}: {why}")))
             }
         }
+    }
+
+    /// What to say of one that does not report: where in the kernel it waits.
+    fn stuck(&self, error: &io::Error) -> io::Error {
+        let stack = std::fs::read_to_string(format!("/proc/{}/stack", self.pid)).unwrap_or_default();
+        io::Error::new(
+            error.kind(),
+            format!("its first process does not report within {LIMIT:?} ({error}); it is in\n{stack}"),
+        )
     }
 
     /// Its number, as this process sees it.

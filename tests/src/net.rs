@@ -15,7 +15,7 @@ use crate::fail::OrFail;
 use crate::thread::on_thread;
 
 /// How long something that should happen may take on a busy machine, be it an emulated one.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long nothing has to happen before it counts as silence.
 pub const SILENCE: Duration = Duration::from_secs(1);
