@@ -17,12 +17,13 @@ use crate::peers;
 use crate::privilege;
 use crate::progress::say;
 use crate::python;
-use crate::workspace::{self, Workspace, in_path};
+use crate::workspace::{self, SCENARIOS, Workspace, in_path};
 
 /// Build, then check format and lints, and run all tests
 ///
 /// Steps, each of which can be run alone: `format`, `lint`, `unit` (the crates' own tests), `scenario` (the binary in
-/// network namespaces of its own; needs root, through sudo where the caller is not), `demo` (what `cargo xtask demo` plays) and `kernels` (the tests of the eBPF
+/// network namespaces of its own; needs root, through sudo where the caller is not), `engines` (Docker, containerd and Podman
+/// from Debian with our plugins, and the Debian package; root as well), `demo` (what `cargo xtask demo` plays) and `kernels` (the tests of the eBPF
 /// programs and a core of the scenarios on Debian's older kernels, in qemu). All are run even where one fails. Prints what cargo prints and, at the end, one line for each step; the exit code is 1 if any failed.
 #[derive(Args)]
 pub(crate) struct TestArgs {
@@ -49,11 +50,16 @@ enum Step {
     Unit,
     /// Scenarios of the real binary on the real kernel
     Scenario,
+    /// The real Docker, containerd and Podman with our plugins
+    Engines,
     /// The demo goes as told
     Demo,
     /// The programs and a core of the scenarios on older kernels
     Kernels,
 }
+
+/// How the names of the test programs begin that run other people's engines.
+const ENGINES: &str = "engine_";
 
 /// How many tests of one program run side by side, for libtest.
 const THREADS: &str = "RUST_TEST_THREADS";
@@ -82,11 +88,11 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     // Every crate that embeds the eBPF object needs it, and scenarios need the whole binary.
     let mut spandrel = PathBuf::new();
-    if steps.contains(&Step::Scenario) {
+    if steps.iter().any(|step| matches!(step, Step::Scenario | Step::Engines)) {
         peers::ensure(workspace)?;
         python::ensure(workspace)?;
     }
-    if steps.iter().any(|step| matches!(step, Step::Scenario | Step::Demo | Step::Kernels)) {
+    if steps.iter().any(|step| matches!(step, Step::Scenario | Step::Engines | Step::Demo | Step::Kernels)) {
         spandrel = build::spandrel(workspace, build::Profile::default())?;
     } else if steps != [Step::Format] {
         build::ebpf(workspace)?;
@@ -120,6 +126,7 @@ impl Step {
             Step::Lint => "lint",
             Step::Unit => "unit",
             Step::Scenario => "scenario",
+            Step::Engines => "engines",
             Step::Demo => "demo",
             Step::Kernels => "kernels",
         }
@@ -151,8 +158,15 @@ impl Step {
                     [examples, tests].map(|cargo| workspace::run(cargo.args(["--no-fail-fast", "--"]).args(libtest)));
                 results.into_iter().collect()
             }
-            Step::Scenario => {
-                let mut cargo = cargo(&["test", "--no-fail-fast", "--package=spandrel-tests", "--lib", "--tests"]);
+            Step::Scenario | Step::Engines => {
+                let mut cargo = cargo(&["test", "--no-fail-fast", "--package", SCENARIOS]);
+                let with_engines = self == Step::Engines;
+                if !with_engines {
+                    cargo.arg("--lib");
+                }
+                for name in workspace.scenarios().filter(|name| name.starts_with(ENGINES) == with_engines) {
+                    cargo.arg("--test").arg(name);
+                }
                 // Cargo itself stays with the caller, so that what it writes stays the caller's.
                 let runner = privilege::prefix("a scenario's network namespaces")?;
                 if !runner.is_empty() {

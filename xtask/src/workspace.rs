@@ -12,10 +12,14 @@ use serde_json::Value;
 /// The target that the eBPF programs are compiled for.
 pub(crate) const BPF_TARGET: &str = "bpfel-unknown-none";
 
-/// The folders that every subcommand works in.
+/// The crate of the scenarios.
+pub(crate) const SCENARIOS: &str = "spandrel-tests";
+
+/// What every subcommand works in and on.
 pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
+    scenarios: Vec<String>,
 }
 
 impl Workspace {
@@ -31,7 +35,12 @@ impl Workspace {
         let metadata: Value =
             serde_json::from_str(&output(&mut metadata)?).context("`cargo metadata` printed no JSON")?;
         let target = metadata["target_directory"].as_str().context("`cargo metadata` names no target folder")?;
-        Ok(Self { target: target.into(), root })
+        Ok(Self { target: target.into(), root, scenarios: test_programs(&metadata, SCENARIOS) })
+    }
+
+    /// The test programs of the scenarios, by name.
+    pub(crate) fn scenarios(&self) -> impl Iterator<Item = &str> {
+        self.scenarios.iter().map(String::as_str)
     }
 
     /// The folder of what is fetched to compile with: a Rust toolchain, bpf-linker.
@@ -140,6 +149,15 @@ pub(crate) fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     entries.sort();
     entries
+}
+
+/// The names of a package's integration tests, from what `cargo metadata` tells.
+fn test_programs(metadata: &Value, package: &str) -> Vec<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let packages = list(&metadata["packages"]).into_iter().filter(|found| found["name"] == package);
+    let targets = packages.flat_map(|found| list(&found["targets"]));
+    let tests = targets.filter(|target| list(&target["kind"]).iter().any(|kind| kind == "test"));
+    tests.filter_map(|target| target["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// The last component of `path` as text.

@@ -4,6 +4,7 @@
 //! `spandrel`, since xtask must not depend on a crate that cannot be compiled before the eBPF object is there.
 
 mod containers;
+mod engines;
 mod floods;
 mod load;
 mod names;
@@ -73,6 +74,8 @@ enum Part {
     Floods,
     /// Name look-ups of a container among 2,000, next to dnsmasq; only if asked for
     Names,
+    /// Creating networks and starting containers by Docker and CNI, with our drivers and theirs; only if asked for
+    Engines,
 }
 
 /// What was measured; this is what `--json` prints.
@@ -83,6 +86,7 @@ struct Report {
     shield: Vec<shield::Samples>,
     floods: Vec<floods::Figures>,
     names: Vec<names::Samples>,
+    engines: Vec<engines::Samples>,
 }
 
 /// Measures what the options name and prints it.
@@ -133,6 +137,15 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
             println!("{}", names::report(&report.names));
         }
     }
+    if args.only == Some(Part::Engines) {
+        let spandrel = spandrel_to_measure(workspace, args)?;
+        crate::peers::ensure(workspace)?;
+        say("Measuring", "Docker and CNI");
+        report.engines = engines(args, &spandrel)?;
+        if !args.json {
+            println!("{}", engines::report(&report.engines));
+        }
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     }
@@ -169,6 +182,14 @@ fn names(args: &BenchArgs, spandrel: &Path) -> Result<Vec<names::Samples>> {
         return names::measure(spandrel, args);
     }
     Ok(as_root(args, spandrel, "names")?.names)
+}
+
+/// Measures engines, which takes root, too.
+fn engines(args: &BenchArgs, spandrel: &Path) -> Result<Vec<engines::Samples>> {
+    if geteuid().is_root() {
+        return engines::measure(spandrel, args);
+    }
+    Ok(as_root(args, spandrel, "engines")?.engines)
 }
 
 /// Calls this program once more, as root, for one part.
