@@ -37,6 +37,13 @@ pub(super) enum Error {
 }
 
 impl Error {
+    /// Whether the agent does not know the call: it is older than we are.
+    pub(super) fn is_unknown_call(&self) -> bool {
+        let Error::Refused { status, message } = self else { return false };
+        matches!(*status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
+            && message.starts_with("there is no call")
+    }
+
     /// Whether the agent does not know the object.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Error::Refused { status: StatusCode::NOT_FOUND, .. })

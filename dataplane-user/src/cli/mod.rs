@@ -16,6 +16,7 @@ mod inspect;
 mod join;
 mod logs;
 mod moment;
+mod netavark;
 mod network;
 mod output;
 mod ports;
@@ -43,12 +44,16 @@ pub fn main() -> ExitCode {
     if cni::is_called() {
         return cni::main(&socket(None));
     }
+    if netavark::is_called() {
+        return netavark::called(&socket(None));
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
         // Forks, so it has to come before any thread.
         Command::Shim { arguments } => return start_shim(&arguments),
         Command::Agent(options) => agent::run(options),
         Command::Cni => return cni::main(&socket(cli.socket)),
+        Command::Netavark(command) => return netavark::main(&socket(cli.socket), command),
         Command::Completion(command) => generate::completion(&command),
         Command::Man(command) => generate::manual(&command),
         command => client_command(command, &socket(cli.socket)),
@@ -106,9 +111,12 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Down(command) => apply::down(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
             Command::Events(command) => events::run(&client, command).await,
-            Command::Agent(_) | Command::Cni | Command::Completion(_) | Command::Man(_) | Command::Shim { .. } => {
-                unreachable!("handled without a client")
-            }
+            Command::Agent(_)
+            | Command::Cni
+            | Command::Netavark(_)
+            | Command::Completion(_)
+            | Command::Man(_)
+            | Command::Shim { .. } => unreachable!("handled without a client"),
         }
     })
 }

@@ -4,6 +4,7 @@ pub(super) mod agent;
 pub(super) mod apply;
 pub(super) mod attach;
 pub(super) mod container;
+pub(super) mod netavark;
 pub(super) mod network;
 
 use std::ffi::OsString;
@@ -114,6 +115,18 @@ Examples:
   echo '{\"cniVersion\": \"1.1.0\"}' | CNI_COMMAND=VERSION spandrel cni"
     )]
     Cni,
+    /// Be a network plugin of Podman, as netavark calls one
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_long_help = "The same as this binary under a driver's name in a folder called netavark: the call's object is on standard input. Podman \
+                           and netavark call it, people do not.
+
+Examples:
+  ln -s /usr/bin/spandrel /usr/lib/netavark/spandrel
+  spandrel netavark info"
+    )]
+    Netavark(netavark::Netavark),
     /// Watches one container's command; the agent starts it
     #[command(hide = true)]
     Shim {
