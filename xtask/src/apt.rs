@@ -1,5 +1,5 @@
 //! Debian packages, unpacked below the target folder. No root is needed and the system stays as it is: package lists, cache
-//! and files all lie in folders of our own.
+//! and files all lie in folders of our own. They come from the system's own sources, or from another release's on the same mirror.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,14 +19,45 @@ pub(crate) fn available() -> bool {
     ["apt-get", "apt-cache", "dpkg", "dpkg-query"].iter().all(|program| !in_path(program).is_empty())
 }
 
-/// apt with lists and cache of its own, those of the system's package sources.
+/// Debian's keys, of which releases before the newest have those of later ones, too.
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// apt with lists and cache of its own.
 pub(crate) struct Apt {
     folder: PathBuf,
 }
 
 impl Apt {
-    /// Begins anew with fresh lists: what an interrupted run left may be of other versions.
+    /// apt on the system's package sources.
     pub(crate) fn new(folder: PathBuf) -> Result<Self> {
+        let apt = Self::prepare(folder, "")?;
+        apt.update()?;
+        Ok(apt)
+    }
+
+    /// apt on the packages of one release of Debian, from the mirror that the system's sources name. Nothing counts as installed.
+    pub(crate) fn of_release(folder: PathBuf, release: &str) -> Result<Self> {
+        let mirror = mirror()?;
+        let at = folder.display();
+        let further = format!(
+            "Dir::State::status \"{at}/status\";\n\
+             Dir::Etc::sourcelist \"{at}/sources.list\";\n\
+             Dir::Etc::sourceparts \"-\";\n\
+             Dir::Etc::preferences \"-\";\n\
+             Dir::Etc::preferencesparts \"-\";\n"
+        );
+        let apt = Self::prepare(folder, &further)?;
+        let keys = if Path::new(KEYS).is_file() { format!("[signed-by={KEYS}] ") } else { String::new() };
+        let source = format!("deb {keys}{mirror} {release} main\n");
+        for (file, text) in [("status", ""), ("sources.list", &source)] {
+            fs::write(apt.folder.join(file), text).with_context(|| format!("cannot write {file}"))?;
+        }
+        apt.update()?;
+        Ok(apt)
+    }
+
+    /// Begins anew: what an interrupted run left may be of other versions.
+    fn prepare(folder: PathBuf, further: &str) -> Result<Self> {
         remove(&folder)?;
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -41,12 +72,11 @@ impl Apt {
              // The system's own hooks look after the system's lists, not these.\n\
              #clear APT::Update::Pre-Invoke;\n\
              #clear APT::Update::Post-Invoke;\n\
-             #clear APT::Update::Post-Invoke-Success;\n"
+             #clear APT::Update::Post-Invoke-Success;\n\
+             {further}"
         );
         fs::write(folder.join("apt.conf"), config).with_context(|| format!("cannot write in {at}"))?;
-        let apt = Self { folder };
-        apt.update()?;
-        Ok(apt)
+        Ok(Self { folder })
     }
 
     fn command(&self, program: &str) -> Command {
@@ -55,7 +85,7 @@ impl Apt {
         command
     }
 
-    /// Fetches the package lists of the system's sources. A source that does not answer is none of our business as
+    /// Fetches the package lists. A source that does not answer is none of our business as
     /// long as the packages are found in another.
     fn update(&self) -> Result<()> {
         say("Updating", "package lists of our own");
@@ -92,6 +122,13 @@ impl Apt {
         Ok(closure.into_iter().collect())
     }
 
+    /// These packages and all that they depend on, beyond what counts as installed.
+    pub(crate) fn with_dependencies(&self, packages: &[&str]) -> Result<Vec<String>> {
+        let mut command = self.command("apt-get");
+        command.args(["-qq", "--yes", "--no-install-recommends", "--print-uris", "install"]).args(packages);
+        Ok(names(&output(&mut command)?).map(str::to_owned).collect())
+    }
+
     /// Fetches packages and unpacks them into a folder, which has its name only when it is whole.
     pub(crate) fn fetch(&self, packages: &[String], folder: &Path) -> Result<()> {
         let debs = self.download(packages)?;
@@ -114,7 +151,8 @@ impl Apt {
         remove(&debs)?;
         fs::create_dir(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
         let total = sizes(&output(self.command("apt-get").args(["download", "--print-uris"]).args(packages))?);
-        say("Downloading", format!("{} ({} MB)", packages.join(", "), total / 1_000_000));
+        let what = if packages.len() > 20 { format!("{} packages", packages.len()) } else { packages.join(", ") };
+        say("Downloading", format!("{what} ({} MB)", total / 1_000_000));
         let bar = progress::bytes(total);
         let mut command = self.command("apt-get");
         command.args(["-qq", "download"]).args(packages).current_dir(&debs);
@@ -137,6 +175,18 @@ impl Apt {
     }
 }
 
+/// The mirror of Debian that the system's package sources name for the release that is installed.
+fn mirror() -> Result<String> {
+    let system = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    let mut query = Command::new("apt-get");
+    query.args(["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]);
+    let sources = output(query.env("LC_ALL", "C").env_remove("LD_LIBRARY_PATH"))?;
+    match main_source(&sources, &system) {
+        Some(mirror) => Ok(mirror.to_owned()),
+        None => bail!("this system's package sources name no mirror of Debian's main archive"),
+    }
+}
+
 /// The folders of shared libraries in a folder of unpacked packages.
 pub(crate) fn libraries(root: &Path) -> Vec<PathBuf> {
     let folders = ["usr/lib", "lib"].into_iter().flat_map(|lib| entries(&root.join(lib)));
@@ -150,6 +200,22 @@ fn remove(folder: &Path) -> Result<()> {
         _ => Ok(()),
     }
     .with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// Of lines with an address and a release, the address for the release that `/etc/os-release` tells.
+fn main_source<'a>(sources: &'a str, system: &str) -> Option<&'a str> {
+    let value = |key: &str| {
+        let line = system.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim_matches('"').to_owned())
+    };
+    let codename = value("VERSION_CODENAME").filter(|_| value("ID").is_some_and(|id| id == "debian"))?;
+    let mut sources = sources.lines().filter_map(|line| line.split_once(' '));
+    sources.find_map(|(mirror, release)| (release == codename).then_some(mirror))
+}
+
+/// The packages that `apt-get --print-uris` lists, by the names of their files.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('_')).map(|(name, _)| name)
 }
 
 /// The version that `apt-cache policy` would install.
@@ -203,9 +269,25 @@ mod tests {
         assert_eq!(candidate(""), None);
     }
 
+    const URIS: &str = "'http://mirror/a.deb' a_1.0_all.deb 45012756 SHA256:9d\n'http://mirror/b.deb' b_1%3a1.0_amd64.deb 4450500 SHA256:8f\n";
+
     #[test]
     fn sizes_add_up() {
-        let text = "'http://mirror/a.deb' a_1.0_all.deb 45012756 SHA256:9d\n'http://mirror/b.deb' b_1.0_amd64.deb 4450500 SHA256:8f\n";
-        assert_eq!(sizes(text), 49_463_256);
+        assert_eq!(sizes(URIS), 49_463_256);
+    }
+
+    #[test]
+    fn files_have_the_names_of_packages() {
+        assert_eq!(names(URIS).collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn the_mirror_is_that_of_the_system_s_own_release() {
+        let sources = "http://security/debian-security/ bookworm-security\nhttp://mirror/debian/ bookworm\nhttp://other/ nodistro\n";
+        let system = |id: &str, codename: &str| format!("PRETTY_NAME=\"x\"\nID={id}\nVERSION_CODENAME={codename}\n");
+        assert_eq!(main_source(sources, &system("debian", "bookworm")), Some("http://mirror/debian/"));
+        assert_eq!(main_source(sources, &system("debian", "\"bookworm\"")), Some("http://mirror/debian/"));
+        assert_eq!(main_source(sources, &system("debian", "sid")), None);
+        assert_eq!(main_source(sources, &system("ubuntu", "bookworm")), None);
     }
 }

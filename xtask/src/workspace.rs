@@ -53,6 +53,11 @@ impl Workspace {
         self.target.join("peers")
     }
 
+    /// The folder of a release of Debian that machines of scenarios can have; the lab looks for them here.
+    pub(crate) fn system(&self, release: &str) -> PathBuf {
+        self.target.join("systems").join(release)
+    }
+
     /// The folder of schemathesis; the scenarios look for it here.
     pub(crate) fn schemathesis(&self) -> PathBuf {
         self.target.join("schemathesis")
