@@ -45,12 +45,15 @@ mod net;
 mod netfilter;
 mod netlink;
 mod netns;
+mod older;
 mod passerby;
+mod podman;
 mod probe;
 mod process;
 #[cfg(test)]
 mod semantics;
 mod state;
+mod system;
 mod thread;
 mod transfer;
 
@@ -68,7 +71,9 @@ pub use machine::Machine;
 pub use names::{Asked, Manner, NAMES_AT, NameServer, UPSTREAM_TTL, addresses, question};
 pub use net::{Net, PATIENCE, SILENCE};
 pub use netlink::Link;
+pub use older::OLDER_SOCKET;
 pub use passerby::{Direction, Order, Passerby};
+pub use podman::Podman;
 pub use probe::{
     BROADCAST, EXPERIMENT, FrameSocket, IcmpError, PUBLISH, PUBLISHED, RawSocket, SCTP, Services, Station, TCP_PORT,
     TcpLink, TcpServer, UDP_PORT, UdpServer, ask, assert_silent, at_once, ip_addresses, may_be_fragmented,

@@ -95,6 +95,12 @@ impl Machine {
         Path::new(&format!("/proc/{}/root", self.init.pid())).join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// Makes a folder of this machine, and those above it.
+    #[track_caller]
+    pub fn make_folder(&self, path: &str) {
+        self.enter(|| fs::create_dir_all(path)).or_fail(format_args!("make {path} on {}", self.name()));
+    }
+
     /// Writes a file of this machine; below `/run` and `/etc` nobody else sees it.
     #[track_caller]
     pub fn write(&self, path: &str, text: &str) {
