@@ -46,6 +46,7 @@ mod netfilter;
 mod netlink;
 mod netns;
 mod older;
+mod package;
 mod passerby;
 mod podman;
 mod probe;
@@ -72,6 +73,7 @@ pub use names::{Asked, Manner, NAMES_AT, NameServer, UPSTREAM_TTL, addresses, qu
 pub use net::{Net, PATIENCE, SILENCE};
 pub use netlink::Link;
 pub use older::OLDER_SOCKET;
+pub use package::Unit;
 pub use passerby::{Direction, Order, Passerby};
 pub use podman::Podman;
 pub use probe::{

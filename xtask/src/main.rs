@@ -5,6 +5,7 @@ mod apt;
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod fuzz;
 mod kernels;
 mod peers;
@@ -41,6 +42,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Fuzz(fuzz::FuzzArgs),
     Bench(bench::BenchArgs),
+    Dist(dist::DistArgs),
     #[command(hide = true)]
     Probe(demo::probe::ProbeArgs),
     #[command(hide = true)]
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&workspace, &args),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
+        Command::Dist(args) => dist::run(&workspace, &args),
         Command::Probe(_) | Command::Guest => Ok(()),
     });
     match result {

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 
 use crate::build;
 use crate::demo;
+use crate::dist;
 use crate::kernels;
 use crate::peers;
 use crate::privilege;
@@ -94,6 +95,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     if steps.iter().any(|step| matches!(step, Step::Scenario | Step::Engines | Step::Demo | Step::Kernels)) {
         spandrel = build::spandrel(workspace, build::Profile::default())?;
+        if steps.contains(&Step::Scenario) {
+            dist::package(workspace, &spandrel)?;
+        }
     } else if steps != [Step::Format] {
         build::ebpf(workspace)?;
     }

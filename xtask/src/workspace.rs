@@ -43,6 +43,16 @@ impl Workspace {
         self.scenarios.iter().map(String::as_str)
     }
 
+    /// The folder that everything is in.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of the package; the scenarios look for it here.
+    pub(crate) fn dist(&self) -> PathBuf {
+        self.target.join("dist")
+    }
+
     /// The folder of what is fetched to compile with: a Rust toolchain, bpf-linker.
     pub(crate) fn toolchain(&self) -> PathBuf {
         self.target.join("toolchain")

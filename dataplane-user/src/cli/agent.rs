@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use sd_notify::NotifyState;
 use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
@@ -49,10 +50,19 @@ pub(super) fn run(command: Agent) -> Outcome {
     let serve = |handle| async move {
         let (listener, _file) = api::socket::bind(&socket)?;
         tracing::info!("listening on {}", socket.display());
+        tell_service_manager();
         api::serve(handle, listener).await.map_err(|error| model::Error::internal("cannot serve clients", error))
     };
     runtime.block_on(agent::run(options, serve)).map_err(|error| Error::Local(error.to_string()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the manager of services that started the agent, if one did (`Type=notify` of systemd), that clients are answered now. The
+/// crate is the protocol: a datagram to the socket that `NOTIFY_SOCKET` names.
+fn tell_service_manager() {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        tracing::warn!("cannot tell the service manager that the agent is ready: {error}");
+    }
 }
 
 /// What is said: our own part at the level that was asked for, libraries only when something is wrong. The

@@ -6,13 +6,16 @@ use std::path::Path;
 use super::error::{Context, Error, Result};
 
 /// Number, name and purpose of each capability that the agent uses (`linux/capability.h`).
-const NEEDED: [(u32, &str, &str); 6] = [
+const NEEDED: [(u32, &str, &str); 9] = [
     (12, "CAP_NET_ADMIN", "to make interfaces"),
     (39, "CAP_BPF", "to load eBPF programs"),
     (21, "CAP_SYS_ADMIN", "to make namespaces"),
     (19, "CAP_SYS_PTRACE", "to hand a terminal to a container"),
     (13, "CAP_NET_RAW", "to announce the addresses of containers"),
     (10, "CAP_NET_BIND_SERVICE", "to hold host ports below 1024"),
+    (18, "CAP_SYS_CHROOT", "to enter the mount namespaces of containers"),
+    (5, "CAP_KILL", "to end what containers run as other users"),
+    (0, "CAP_CHOWN", "to give its socket to the group spandrel"),
 ];
 
 /// The oldest kernel that has everything the data plane uses.

@@ -1,0 +1,108 @@
+//! Installing: what the Debian package puts in place and takes away, and that its agent works with the rights of its unit alone.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use spandrel_tests::*;
+
+/// Every file of the package that somebody looks for at its place.
+const FILES: [&str; 9] = [
+    "/usr/bin/spandrel",
+    "/usr/lib/systemd/system/spandrel.service",
+    "/usr/share/man/man1/spandrel.1.gz",
+    "/usr/share/man/man1/spandrel-network-create.1.gz",
+    "/usr/share/bash-completion/completions/spandrel",
+    "/usr/share/zsh/vendor-completions/_spandrel",
+    "/usr/share/fish/vendor_completions.d/spandrel.fish",
+    "/usr/share/doc/spandrel/copyright",
+    "/usr/share/doc/spandrel/examples/10-pods.conflist",
+];
+
+/// dpkg installs it, its unit is one that systemd takes, and purging leaves nothing but the group.
+#[test]
+fn the_package_installs_and_goes_again() {
+    let machine = Lab::new().machine("host");
+    machine.install_package();
+    for file in FILES {
+        assert!(machine.path(file).is_file(), "{file}");
+    }
+    let version = machine.command("spandrel --version").ok();
+    assert_eq!(
+        machine.command(&["dpkg-query", "--show", "--showformat=spandrel ${Version}", "spandrel"]).ok(),
+        version
+    );
+    for link in ["/usr/lib/cni/spandrel-cni", "/opt/cni/bin/spandrel-cni", "/usr/lib/netavark/spandrel"] {
+        assert_eq!(fs::read_link(machine.path(link)).unwrap(), Path::new("/usr/bin/spandrel"), "{link}");
+    }
+    let group = machine.command("getent group spandrel").ok();
+    assert!(group.starts_with("spandrel:"), "{group}");
+    if machine.path("/usr/bin/systemd-analyze").exists() {
+        let verified = machine.command("systemd-analyze verify --man=no /usr/lib/systemd/system/spandrel.service");
+        let about_ours: Vec<_> = verified.stderr.lines().filter(|line| line.contains("spandrel")).collect();
+        assert!(verified.code == Some(0) && about_ours.is_empty(), "{verified:?}");
+    }
+
+    machine.dpkg("--purge", Path::new("spandrel")).ok();
+    for file in FILES.iter().chain(&["/etc/default/spandrel", "/opt/cni/bin/spandrel-cni", "/var/lib/spandrel"]) {
+        assert!(!machine.path(file).exists() && !machine.path(file).is_symlink(), "{file} is left");
+    }
+}
+
+/// With the capabilities of the unit and no others, the agent does all that takes one: networks, containers that reach each other and the
+/// outside, a published port below 1024, a command in a running container, ending another user's command, the socket's group.
+#[test]
+fn the_unit_has_the_rights_that_the_agent_needs() {
+    let lab = Lab::new();
+    let (host, internet) = (lab.host("host"), lab.machine("internet"));
+    let uplink = lab.uplink(&host, &internet);
+    host.install_package();
+    let unit = host.unit();
+    let agent = unit.start(&host);
+    let held = effective(agent.pid());
+    assert_eq!(held.count_ones() as usize, unit.words("CapabilityBoundingSet").len(), "{held:x}");
+    let socket = fs::metadata(host.path(SOCKET)).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o660);
+    let group = host.command("getent group spandrel").ok();
+    let owner = host.command(&["stat", "--format", "%G", SOCKET]).ok();
+    assert_eq!(group.split(':').next(), Some(owner.as_str()));
+
+    let run = |line: &str| host.command(&format!("spandrel {line}")).ok();
+    run("network create --ipv6 front");
+    run("run -d --name web --network front -p 80:8080 sleep infinity");
+    run("run -d --name other --network front setpriv --reuid=65534 --clear-groups sleep infinity");
+    let (web, other) = (host.container("web"), host.container("other"));
+    for family in Family::BOTH {
+        let _server = web.tcp_listen(family.any(), 8080);
+        other.tcp_connect(web.ip(family), 8080).expect("a neighbour");
+        other.ping(uplink.outside(family)).expect("the way out");
+        internet.tcp_connect(uplink.host(family), 80).expect("the published port");
+    }
+    assert_eq!(run("exec other id --user"), "0");
+    let mut number = String::new();
+    assert!(
+        within(PATIENCE, || {
+            number = host.command(&["stat", "--format", "%u", &format!("/proc/{}", pid_of(&host, "other"))]).ok();
+            (number == "65534").then_some(())
+        })
+        .is_some()
+    );
+    run("rm -f other");
+
+    // A new agent under the same unit finds what the first has left.
+    drop(agent);
+    let _agent = unit.start(&host);
+    assert_eq!(run("exec web cat /proc/self/comm"), "cat");
+}
+
+/// The effective capabilities of a process, by its number outside.
+fn effective(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}
+
+/// The number of a container's command, as the host sees it.
+fn pid_of(host: &Host, container: &str) -> String {
+    host.spandrel(&["inspect", "-f", "{{.State.Pid}}", container]).ok()
+}
