@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::machine::Machine;
 use crate::process::{Output, Process};
 
-/// What a package changes, and what is therefore the machine's own.
+/// What an installation changes.
 const CHANGED: [&str; 3] = ["usr", "opt", "var"];
 
 /// Where the unit's agent says that it is ready.
@@ -35,8 +35,14 @@ impl Machine {
     /// Installs our package, which `cargo xtask dist` and `cargo xtask test` make.
     #[track_caller]
     pub fn install_package(&self) {
-        self.enter(|| CHANGED.iter().try_for_each(|name| overlay(name))).or_fail("lay over what a package changes");
+        self.own_system();
         self.dpkg("--install", &package()).ok();
+    }
+
+    /// Makes `/usr`, `/opt` and `/var` the machine's own: what is changed there, nobody else sees.
+    #[track_caller]
+    pub fn own_system(&self) {
+        self.enter(|| CHANGED.iter().try_for_each(|name| overlay(name))).or_fail("lay over what a package changes");
     }
 
     /// Runs dpkg with one word and what it is about.
@@ -54,6 +60,16 @@ impl Machine {
     pub fn unit(&self) -> Unit {
         let path = self.path("/usr/lib/systemd/system/spandrel.service");
         Unit { text: fs::read_to_string(&path).or_fail(format_args!("read {}", path.display())) }
+    }
+}
+
+impl Host {
+    /// Puts the binary where one that was built by hand is installed; `spandrel` is it.
+    #[track_caller]
+    pub fn install_binary(&self) {
+        self.own_system();
+        let built = self.program("").get_program().to_owned();
+        self.command(&["install", &built.to_string_lossy(), "/usr/local/bin/spandrel"]).ok();
     }
 }
 

@@ -106,3 +106,102 @@ fn effective(pid: u32) -> u64 {
 fn pid_of(host: &Host, container: &str) -> String {
     host.spandrel(&["inspect", "-f", "{{.State.Pid}}", container]).ok()
 }
+
+/// The link by which a CNI runtime finds the plugin is made, found, replaced and removed; one line says so each time.
+#[test]
+fn plugin_install_makes_links_and_says_so() {
+    let host = Lab::new().host("host");
+    host.install_binary();
+    let plugin = |line: &str| host.command(&format!("spandrel plugin {line}"));
+    let place = "/opt/cni/bin/spandrel-cni";
+    assert_eq!(plugin("install cni").ok(), format!("{place}: made, leads to /usr/local/bin/spandrel"));
+    assert_eq!(plugin("install cni").ok(), format!("{place}: already there, leads to /usr/local/bin/spandrel"));
+    // As a runtime calls it.
+    let version =
+        ["env", "CNI_COMMAND=VERSION", "sh", "-c", "echo '{\"cniVersion\": \"1.1.0\"}' | /opt/cni/bin/spandrel-cni"];
+    assert_eq!(host.command(&version).json()["cniVersion"], "1.1.0");
+
+    // Debian's directory is one of them where it is there.
+    host.command("mkdir -p /usr/lib/cni").ok();
+    assert!(plugin("install cni").ok().contains("/usr/lib/cni/spandrel-cni: made, leads to /usr/local/bin/spandrel"));
+    // An older one of ours, which has gone.
+    host.command(&["ln", "-sf", "/opt/spandrel-0.0/bin/spandrel", place]).ok();
+    let states = plugin("ls --format json").json_lines();
+    let state = states.iter().find(|row| row["Place"] == place).unwrap();
+    assert_eq!((&state["State"], &state["Engine"]), (&"dangling".into(), &"cni".into()), "{states:?}");
+    let said = plugin("install cni").ok();
+    assert!(said.contains("replaced ours that led to /opt/spandrel-0.0/bin/spandrel"), "{said}");
+
+    let podman = "/usr/local/libexec/netavark/spandrel";
+    assert_eq!(plugin("install podman").ok(), format!("{podman}: made, leads to /usr/local/bin/spandrel"));
+    let conf = "[network]\nnetavark_plugin_dirs = [\"/opt/plugins\"]\n";
+    host.command("mkdir -p /etc/containers").ok();
+    host.write("/etc/containers/containers.conf", conf);
+    assert!(plugin("install podman").ok().starts_with("/opt/plugins/spandrel: made"));
+    host.command("rm /etc/containers/containers.conf").ok();
+    assert!(
+        plugin("install podman --bin-dir /usr/libexec/netavark")
+            .ok()
+            .starts_with("/usr/libexec/netavark/spandrel: made")
+    );
+
+    assert_eq!(plugin("uninstall cni").ok(), format!("{place}: removed\n/usr/lib/cni/spandrel-cni: removed"));
+    assert_eq!(plugin("uninstall cni").ok(), "nothing of ours is there");
+    plugin("uninstall podman").ok();
+    for place in [place, "/usr/lib/cni/spandrel-cni", podman, "/usr/libexec/netavark/spandrel"] {
+        assert!(!host.path(place).is_symlink(), "{place} is left");
+    }
+}
+
+/// A configuration is written only where it is asked for, and taken back only as it was written.
+#[test]
+fn an_example_of_a_network_is_asked_for() {
+    let host = Lab::new().host("host");
+    host.install_binary();
+    let plugin = |line: &str| host.command(&format!("spandrel plugin {line}"));
+    let path = "/etc/cni/net.d/99-pods.conflist";
+    plugin("install cni").ok();
+    assert!(!host.path(path).exists());
+    host.command("mkdir -p /etc/cni/net.d").ok();
+    host.write("/etc/cni/net.d/10-other.conflist", "{}");
+    let said = plugin("install cni --example").ok();
+    assert!(
+        said.ends_with(&format!("{path}: made, the host's default network stays /etc/cni/net.d/10-other.conflist")),
+        "{said}"
+    );
+    assert!(plugin("install cni --example").ok().ends_with(&format!("{path}: already there")));
+    plugin("install podman --example").assert_sentence(1, &["--example", "CNI"]);
+
+    host.write(path, "{\"name\": \"mine\"}");
+    plugin("uninstall cni").ok();
+    assert_eq!(fs::read_to_string(host.path(path)).unwrap(), "{\"name\": \"mine\"}");
+    plugin("install cni --example").assert_sentence(1, &[path, "not our example"]);
+    assert!(!host.path("/opt/cni/bin/spandrel-cni").is_symlink(), "half of it was done");
+}
+
+/// What is not ours stays, and then nothing is done at all; so it is with a binary that will not stay where it is.
+#[test]
+fn plugin_install_leaves_alone_what_is_not_ours() {
+    let host = Lab::new().host("host");
+    host.install_binary();
+    host.command("mkdir -p /opt/cni/bin /usr/lib/cni").ok();
+    host.command(&["sh", "-c", "echo kept > /usr/lib/cni/spandrel-cni"]).ok();
+    let plugin = |line: &str| host.command(&format!("spandrel plugin {line}"));
+    plugin("install cni").assert_sentence(1, &["/usr/lib/cni/spandrel-cni is not a link of ours", "--bin-dir"]);
+    assert!(!host.path("/opt/cni/bin/spandrel-cni").is_symlink(), "half of it was done");
+    assert_eq!(plugin("uninstall cni").ok(), "nothing of ours is there");
+    assert_eq!(fs::read_to_string(host.path("/usr/lib/cni/spandrel-cni")).unwrap(), "kept\n");
+
+    host.command("install /usr/local/bin/spandrel /run/spandrel").ok();
+    host.command("chmod 777 /run/spandrel").ok();
+    let output = host.command("/run/spandrel plugin install cni --bin-dir /opt/cni/bin");
+    output.assert_sentence(1, &["/run/spandrel", "may be changed by others than root", "sudo install"]);
+}
+
+/// Docker is served by the agent itself; without one the sentence says so.
+#[test]
+fn plugin_install_docker_looks_for_the_agent() {
+    let host = Lab::new().host("host");
+    host.spandrel("plugin install docker").assert_sentence(1, &["cannot reach the agent", "is it running?"]);
+    host.spandrel("plugin install docker --bin-dir /usr/lib/docker").assert_sentence(1, &["--bin-dir", "Docker"]);
+}

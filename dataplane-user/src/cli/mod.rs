@@ -19,6 +19,7 @@ mod moment;
 mod netavark;
 mod network;
 mod output;
+mod plugin;
 mod ports;
 mod run;
 mod signals;
@@ -110,6 +111,7 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Apply(command) => apply::apply(&client, command).await,
             Command::Down(command) => apply::down(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
+            Command::Plugin(command) => plugin::run(&client, command).await,
             Command::Events(command) => events::run(&client, command).await,
             Command::Agent(_)
             | Command::Cni

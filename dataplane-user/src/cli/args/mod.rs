@@ -6,6 +6,7 @@ pub(super) mod attach;
 pub(super) mod container;
 pub(super) mod netavark;
 pub(super) mod network;
+pub(super) mod plugin;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -101,6 +102,15 @@ pub(super) enum Command {
     Drops(Drops),
     /// Get real time events from the agent
     Events(Events),
+    /// Let engines find this binary as their network plugin
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_long_help = "Examples:
+  sudo spandrel plugin install cni
+  spandrel plugin ls"
+    )]
+    Plugin(plugin::Plugin),
     /// Print completions for a shell
     Completion(Completion),
     /// Write manual pages
