@@ -1,7 +1,7 @@
 //! Spandrel: container networks on eBPF alone. Agent, command line and plug-ins are one binary; this is the library behind it.
 //!
 //! Dependencies point downwards only: `cli` → {`plugin`, `api`} → `agent` → {`model`, `ipam`, `store`, `dns`, `kernel`}. `plugin` speaks
-//! other people's protocols in terms of the API's types.
+//! other people's protocols: CNI's in terms of the API's types, Docker's beside the API.
 
 pub mod agent;
 pub mod api;

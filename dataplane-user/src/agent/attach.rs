@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::endpoint::{default_routes, prefixes};
+use super::engine::not_ours_to_connect;
 use super::error::Troubles;
 use super::state::{Agent, Live};
 use crate::dns::ResolvConf;
@@ -115,7 +116,7 @@ impl Agent {
     }
 
     /// Puts a container for a namespace on record and into the kernel, or nowhere.
-    async fn install_sandbox(&mut self, mut container: Container) -> Result<()> {
+    pub(super) async fn install_sandbox(&mut self, mut container: Container) -> Result<()> {
         let id = container.id;
         if let Err(error) = self.bring_sandbox_up(&mut container).await {
             let mut troubles = self.take_down(&container).await;
@@ -183,6 +184,9 @@ impl Agent {
         }
         let found = self.sandboxes().find(|(_, sandbox)| sandbox.cookie == cookie);
         let Some((owner, sandbox)) = found else { return Ok(None) };
+        if let Some(engine) = sandbox.engine {
+            return Err(not_ours_to_connect(owner, engine, "connect"));
+        }
         let named = request.name.as_ref().is_none_or(|name| *name == owner.name);
         if request.key.as_ref().is_some_and(|key| *key != sandbox.key) || !named {
             return Err(Error::Conflict(format!(
@@ -240,7 +244,7 @@ impl Agent {
             ports: Vec::new(),
             naming: Naming::default(),
             labels: request.labels.clone(),
-            sandbox: Some(Sandbox { key, netns, cookie, interfaces: Default::default() }),
+            sandbox: Some(Sandbox { key, netns, cookie, engine: None, interfaces: Default::default() }),
         })
     }
 
@@ -253,6 +257,9 @@ impl Agent {
     ) -> Result<()> {
         let old = self.attached(&reference)?.clone();
         let Some(sandbox) = &old.sandbox else { return Err(not_attached(&old)) };
+        if let Some(engine) = sandbox.engine {
+            return Err(not_ours_to_connect(&old, engine, "disconnect"));
+        }
         let named = |endpoint: &&Endpoint| {
             let by = sandbox.interfaces.get(&endpoint.interface).map(|said| said.owner.as_str()).unwrap_or_default();
             interface.as_ref().is_none_or(|name| endpoint.interface == *name)
@@ -314,6 +321,9 @@ impl Agent {
     /// Whether a container's namespace is where it was; in doubt it is.
     pub(super) fn is_there(&self, container: &Container) -> bool {
         let Some(sandbox) = &container.sandbox else { return true };
+        if sandbox.cookie == 0 {
+            return true;
+        }
         match sandbox_netns(sandbox) {
             Ok(Some(_)) => true,
             Ok(None) => {
@@ -327,7 +337,7 @@ impl Agent {
         }
     }
 
-    fn sandboxes(&self) -> impl Iterator<Item = (&Container, &Sandbox)> {
+    pub(super) fn sandboxes(&self) -> impl Iterator<Item = (&Container, &Sandbox)> {
         self.containers.values().filter_map(|container| Some((container, container.sandbox.as_ref()?)))
     }
 
@@ -353,7 +363,7 @@ impl Agent {
     pub(super) async fn attachments(&mut self, wanted: Wanted) -> Result<Vec<Attachment>> {
         let mut containers: Vec<&Container> = match &wanted.container {
             Some(reference) => vec![self.attached(reference)?],
-            None => self.sandboxes().map(|(container, _)| container).collect(),
+            None => self.sandboxes().map(|(container, _)| container).filter(|c| c.engine().is_none()).collect(),
         };
         containers.sort_by(|a, b| a.name.cmp(&b.name));
         let mut found = Vec::new();

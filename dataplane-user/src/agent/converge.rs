@@ -60,6 +60,7 @@ impl Agent {
             pools,
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
+            blocks: BTreeMap::new(),
             ipam: Ipam::default(),
             network_slots: RangeSet::default(),
             endpoint_slots: RangeSet::default(),
@@ -98,6 +99,7 @@ impl Agent {
             self.own_interfaces.add(&network.bridge);
             self.networks.insert(network.id, network);
         }
+        self.blocks = contents.blocks.into_iter().map(|block| (block.subnet, block)).collect();
         for container in contents.containers {
             for endpoint in &container.endpoints {
                 self.ipam.restore(endpoint)?;
@@ -195,7 +197,7 @@ impl Agent {
                 troubles.note(self.forget_container(&container.id));
             }
             State::Running { .. } if container.sandbox.is_some() => {
-                if self.is_there(&container) {
+                if self.is_there(&container) && !self.was_never_there(&container) {
                     self.live.insert(container.id, Live::new());
                 } else {
                     troubles.extend(self.forget_sandbox(&container).await);

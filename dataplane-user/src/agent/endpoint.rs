@@ -6,6 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::attach::{sandbox_netns, vanished};
+use super::engine::{handed_away, handed_interface, not_ours_to_connect};
 use super::error::Troubles;
 use super::state::{Agent, HostEnd};
 use crate::kernel::announce::announce;
@@ -105,7 +106,7 @@ impl Agent {
         Ok(endpoint)
     }
 
-    /// Addresses that stopped containers asked for: nobody gets them by chance.
+    /// Addresses that stopped containers asked for or that engines have for theirs: nobody gets them by chance.
     fn kept_addresses(&self, network: &Id) -> Vec<IpAddr> {
         let attachments = self.containers.values().flat_map(|container| &container.attachments);
         let here = attachments.filter(|attachment| attachment.network == *network);
@@ -113,7 +114,7 @@ impl Agent {
             let EndpointRequest { ipv4, ipv6, .. } = &attachment.requested;
             [ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6)]
         });
-        wanted.flatten().collect()
+        wanted.flatten().chain(self.given_out(network)).collect()
     }
 
     fn release_address(&mut self, network: &Network, address: Option<IpNet>) {
@@ -158,14 +159,22 @@ impl Agent {
         })?;
         let spec = self.veth_spec(container, &endpoint, network, bridge);
         self.own_interfaces.add(&spec.host_name);
-        let netns = self.open_netns(container)?;
-        let id = container.id;
-        let slot = network.slot;
-        let veth = self.netlink.ensure_veth(&spec, &netns).await?;
+        let (id, slot) = (container.id, network.slot);
+        let (veth, netns) = match container.engine() {
+            Some(engine) => {
+                let new = container.state == State::Created;
+                let gone = || handed_away(container, engine, &endpoint);
+                (self.netlink.ensure_handed_veth(&spec, new).await?.ok_or_else(gone)?, None)
+            }
+            None => {
+                let netns = self.open_netns(container)?;
+                (self.netlink.ensure_veth(&spec, &netns).await?, Some(netns))
+            }
+        };
         if let Some(live) = self.live.get_mut(&id) {
             live.interfaces.insert(endpoint.slot, HostEnd { ifindex: veth.ifindex, bridged: veth.bridged });
         }
-        let announcement = veth.changed.then(|| Announcement {
+        let announcement = netns.filter(|_| veth.changed).map(|netns| Announcement {
             netns,
             ifindex: veth.container_ifindex,
             mac: spec.mac,
@@ -195,7 +204,10 @@ impl Agent {
     ) -> VethSpec {
         VethSpec {
             host_name: endpoint.host_interface.clone(),
-            container_name: endpoint.interface.clone(),
+            container_name: match container.engine() {
+                Some(_) => handed_interface(endpoint),
+                None => endpoint.interface.clone(),
+            },
             alias: self.paths.alias(),
             bridge_ifindex: bridge.ifindex,
             mac: endpoint.mac.bytes(),
@@ -296,6 +308,9 @@ impl Agent {
     /// Takes a container off a network.
     pub(super) async fn disconnect(&mut self, network: String, container: String, force: bool) -> Result<()> {
         let old = self.container(&container)?.clone();
+        if let Some(engine) = old.engine() {
+            return Err(not_ours_to_connect(&old, engine, "disconnect"));
+        }
         // One that does not run may still be told to join a network that is no more.
         let found = self.network(&network).map(|network| network.id);
         let named = |attachment: &Attachment| match &found {
@@ -337,6 +352,9 @@ impl Agent {
                 "container {} cannot be connected to network {}: that can only be chosen when it is made",
                 container.name, network.name
             )));
+        }
+        if let Some(engine) = container.engine() {
+            return Err(not_ours_to_connect(container, engine, "connect"));
         }
         match container.network_mode.as_str() {
             _ if container.shares().is_some() => Err(Error::Forbidden(
@@ -407,7 +425,7 @@ pub(super) fn default_routes(container: &Container, endpoint: &Endpoint) -> Vec<
 }
 
 /// The prefix and the lowest number that the container does not use yet.
-fn free_interface(prefix: &str, container: &Container) -> String {
+pub(super) fn free_interface(prefix: &str, container: &Container) -> String {
     let mut names = (0u32..).map(|number| format!("{prefix}{number}"));
     // There are more numbers than endpoints.
     names.find(|name| container.endpoints.iter().all(|e| e.interface != *name)).unwrap_or_default()

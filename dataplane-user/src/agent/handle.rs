@@ -4,6 +4,7 @@
 //! caller's task, so that the owner of the state never waits for a container.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -12,11 +13,13 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::Work;
 use super::attach::{Attachment, Wanted};
+use super::engine::Handed;
 use super::events::{Event, Events};
 use super::logs::{self, LogWish};
 use super::state::{Agent, Paths};
@@ -26,8 +29,9 @@ use crate::kernel::dataplane::PortCount;
 use crate::kernel::log::{LogReader, LogRecord};
 use crate::kernel::process::Running;
 use crate::model::{
-    AttachRequest, Container, Endpoint, EndpointRequest, Error, ExecRequest, Id, Network, NetworkCreate, PortBinding,
-    PublishRequest, PublishedPort, Result, RunRequest, State,
+    AttachRequest, Container, Endpoint, EndpointRequest, Engine, Error, ExecRequest, HandoverRequest, Id, IpamConfig,
+    KnownContainer, KnownNetwork, Network, NetworkCreate, PortBinding, PortRequest, PublishRequest, PublishedPort,
+    Result, RunRequest, State,
 };
 
 /// How long a stopped container may take to end by itself, unless told otherwise.
@@ -253,6 +257,66 @@ impl Handle {
         self.ask(|agent| Box::pin(agent.faults(reference, interface))).await?
     }
 
+    /// Makes an endpoint for an engine, with an interface that waits to be moved.
+    pub async fn hand_over(&self, request: HandoverRequest) -> Result<Handed> {
+        self.ask(|agent| Box::pin(agent.hand_over(request))).await?
+    }
+
+    /// Tells in which namespace an engine's endpoint will be.
+    pub async fn join(&self, engine: Engine, endpoint: Id, netns: PathBuf) -> Result<Handed> {
+        self.ask(move |agent| Box::pin(agent.join(engine, endpoint, netns))).await?
+    }
+
+    /// Publishes ports at an engine's endpoint, which has the default route from now on.
+    pub async fn publish_handed(&self, engine: Engine, endpoint: Id, ports: Vec<PortRequest>) -> Result<()> {
+        self.ask(move |agent| Box::pin(async move { agent.publish_handed(engine, endpoint, ports) })).await?
+    }
+
+    /// Takes these ports back.
+    pub async fn unpublish_handed(&self, endpoint: Id) -> Result<()> {
+        self.ask(move |agent| Box::pin(async move { agent.unpublish_handed(endpoint) })).await?
+    }
+
+    /// Takes an engine's endpoint away. One that is not known is no error.
+    pub async fn take_back(&self, endpoint: Id) -> Result<()> {
+        self.ask(move |agent| Box::pin(agent.take_back(endpoint))).await?
+    }
+
+    /// Looks after the interfaces that engines were to move; tells whether all are where they belong.
+    pub async fn settle(&self) -> Result<bool> {
+        self.ask(|agent| Box::pin(agent.settle())).await?
+    }
+
+    /// Tells what an engine calls its containers and networks; whether all of its containers are known now.
+    pub async fn learn(
+        &self,
+        engine: Engine,
+        containers: Vec<KnownContainer>,
+        networks: Vec<KnownNetwork>,
+    ) -> Result<bool> {
+        self.ask(move |agent| Box::pin(agent.learn(engine, containers, networks))).await?
+    }
+
+    /// Takes a subnet for an engine that gives out its addresses by itself.
+    pub async fn take_block(&self, engine: Engine, v6: bool, wanted: IpamConfig) -> Result<IpNet> {
+        self.ask(move |agent| Box::pin(async move { agent.take_block(engine, v6, wanted) })).await?
+    }
+
+    /// Gives such a subnet back. One that is not known is no error.
+    pub async fn release_block(&self, subnet: IpNet) -> Result<()> {
+        self.ask(move |agent| Box::pin(async move { agent.release_block(subnet) })).await?
+    }
+
+    /// Takes an address of such a subnet, with the subnet's prefix length.
+    pub async fn take_address(&self, subnet: IpNet, wanted: Option<IpAddr>, gateway: bool) -> Result<IpNet> {
+        self.ask(move |agent| Box::pin(async move { agent.take_address(subnet, wanted, gateway) })).await?
+    }
+
+    /// Gives such an address back. One that is not known is no error.
+    pub async fn release_address(&self, subnet: IpNet, address: IpAddr) -> Result<()> {
+        self.ask(move |agent| Box::pin(async move { agent.release_address_of(subnet, address) })).await?
+    }
+
     /// Makes a container and starts its command, on the given standard input, output and error or on a
     /// log file.
     pub async fn run_container(&self, request: RunRequest, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
@@ -380,7 +444,8 @@ impl Handle {
             )));
         }
         if container.sandbox.is_some() {
-            self.detach(&container.id.to_string(), None, None).await?;
+            let id = container.id;
+            self.ask(move |agent| Box::pin(async move { agent.forget_attached(&id).await })).await??;
             return Ok(container);
         }
         if let Some((running, exit)) = running {

@@ -8,6 +8,8 @@ mod attach;
 mod container;
 mod converge;
 mod endpoint;
+mod engine;
+mod engine_addresses;
 mod error;
 mod events;
 mod files;
@@ -43,6 +45,7 @@ use crate::model::{Error, Result};
 pub use crate::kernel::dataplane::{AttachMode, LogLevel, Options as DataplaneOptions};
 pub use crate::kernel::log::{LogRecord, Stream as LogStream};
 pub use attach::{Attachment, Wanted};
+pub use engine::Handed;
 pub use events::{Event, Subject};
 pub use handle::{Attached, Created, DropCount, Exec, ExitWatch, Handle, NetworkView, PortStats, Started};
 

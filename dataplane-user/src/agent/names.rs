@@ -16,7 +16,8 @@ impl Agent {
         }
         // Known before it can ask.
         self.put_names(container);
-        if !self.names.serves(id) {
+        // An engine's containers ask the engine.
+        if container.engine().is_none() && !self.names.serves(id) {
             let netns = self.open_netns(container)?;
             self.names.serve(*id, netns, &container.naming.servers)?;
         }

@@ -15,7 +15,9 @@ use super::state::{Agent, HostEnd};
 use crate::ipam::{Surroundings, Wish, plan_subnets};
 use crate::kernel::dataplane::{EndpointConfig, GatewayConfig, NetworkConfig};
 use crate::kernel::{Bridge, BridgeSpec};
-use crate::model::{BridgeOptions, Driver, Error, GatewayMode, Id, Network, NetworkCreate, Result, Scope, check_name};
+use crate::model::{
+    AddressBlock, BridgeOptions, Driver, Error, GatewayMode, Id, Network, NetworkCreate, Result, Scope, check_name,
+};
 use crate::store::Change;
 
 /// The Linux bridge of the predefined network `bridge`.
@@ -110,15 +112,19 @@ impl Agent {
         let enable_ipv6 = request.enable_ipv6.unwrap_or(false);
         let wish = |enabled, wish| if enabled { wish } else { Wish::Nothing };
         let (ipv4, ipv6) = (wish(enable_ipv4, ipv4), wish(enable_ipv6, ipv6));
-        let plan = plan_subnets(&request.ipam, ipv4, ipv6, &self.surroundings()?, &self.pools)?;
+        let surroundings = self.surroundings(&request)?;
+        let plan = plan_subnets(&request.ipam, ipv4, ipv6, &surroundings, &self.pools)?;
+        let bare = bare_network(&request.name, driver);
         let network = Network {
+            id: request.engine.map_or(bare.id, |(_, id)| id),
+            engine: request.engine.map(|(engine, _)| engine),
             internal: request.internal,
             enable_ipv4,
             enable_ipv6,
             subnets: plan.subnets,
             options: request.options,
             labels: request.labels,
-            ..bare_network(&request.name, driver)
+            ..bare
         };
         Ok(Created { value: network, warnings: plan.warnings })
     }
@@ -176,7 +182,10 @@ impl Agent {
 
     /// Removes the networks that nobody uses and that are `wanted`, as far as that goes; gives those that are gone.
     pub(super) async fn prune_networks(&mut self, wanted: impl Fn(&Network) -> bool) -> Vec<Network> {
-        let unused = |network: &&Network| !network.is_predefined() && self.members(&network.id).next().is_none();
+        // Containers of an engine that do not run are nothing that we know of.
+        let unused = |network: &&Network| {
+            !network.is_predefined() && network.engine.is_none() && self.members(&network.id).next().is_none()
+        };
         let unwanted = self.networks.values().filter(unused).filter(|network| wanted(network));
         let mut removed = Vec::new();
         for id in unwanted.map(|network| network.id.to_string()).collect::<Vec<_>>() {
@@ -259,11 +268,31 @@ impl Agent {
         troubles
     }
 
-    /// What a new subnet must keep clear of.
-    fn surroundings(&self) -> Result<Surroundings> {
+    /// What a new network's subnets must keep clear of; an engine's network is where its own block of addresses is.
+    fn surroundings(&self, request: &NetworkCreate) -> Result<Surroundings> {
+        let mut surroundings = self.all_surroundings()?;
+        if request.engine.is_some() {
+            let asked = |block: &&AddressBlock| {
+                let subnet = block.subnet.to_string();
+                request.ipam.iter().any(|config| config.subnet.as_ref() == Some(&subnet))
+            };
+            let own: Vec<_> = self.blocks.values().filter(asked).map(|block| block.subnet).collect();
+            let networks: Vec<_> = self.networks.values().flat_map(|network| &network.subnets).collect();
+            let free = |net: &IpNet| own.contains(net) && networks.iter().all(|other| other.subnet != *net);
+            surroundings.networks.retain(|(net, _)| !free(net));
+        }
+        Ok(surroundings)
+    }
+
+    /// What every new subnet must keep clear of.
+    pub(super) fn all_surroundings(&self) -> Result<Surroundings> {
         let networks = self.networks.values();
-        let networks =
-            networks.flat_map(|network| network.subnets.iter().map(|s| (s.subnet, network.name.clone()))).collect();
+        let networks = networks.flat_map(|network| network.subnets.iter().map(|s| (s.subnet, network.name.clone())));
+        let networks: Vec<_> = networks.collect();
+        // Until the network is there, nobody knows what it will be called.
+        let blocks = self.blocks.values().map(|block| (block.subnet, format!("of {}", block.engine)));
+        let blocks: Vec<_> = blocks.filter(|(net, _)| networks.iter().all(|(other, _)| other != net)).collect();
+        let networks = networks.into_iter().chain(blocks).collect();
         let mut host = self.host.routes.clone();
         host.extend(host::resolvers().into_iter().map(IpNet::from));
         Ok(Surroundings { networks, host })
@@ -272,6 +301,9 @@ impl Agent {
     /// Looks whether the interfaces are still what they should be, and mends the networks where not.
     pub(super) async fn mend(&mut self) {
         self.forget_vanished().await;
+        if let Err(error) = self.settle().await {
+            tracing::warn!("looking for interfaces that were handed over: {error}");
+        }
         let links = match self.netlink.links().await {
             Ok(links) => links,
             Err(error) => return tracing::warn!("cannot look at the interfaces: {error}"),
@@ -284,11 +316,14 @@ impl Agent {
             bridge_broken
                 || self.members(&network.id).any(|(container, endpoint)| {
                     let known = self.live.get(&container.id).and_then(|live| live.interfaces.get(&endpoint.slot));
+                    let link = links.get(endpoint.host_interface.as_str());
+                    // With its far end an engine's goes as well, and nobody but the engine can make another one.
+                    if link.is_none() && container.engine().is_some() {
+                        return false;
+                    }
                     let Some(HostEnd { ifindex, bridged }) = known else { return true };
                     let master = bridge.filter(|_| *bridged);
-                    links
-                        .get(endpoint.host_interface.as_str())
-                        .is_none_or(|link| link.ifindex != *ifindex || link.master != master || !link.up)
+                    link.is_none_or(|link| link.ifindex != *ifindex || link.master != master || !link.up)
                 })
         };
         let broken: Vec<_> = self.bridge_networks().filter(broken).map(|network| network.id).collect();
@@ -317,6 +352,7 @@ fn bare_network(name: &str, driver: Driver) -> Network {
         options: Default::default(),
         bridge_options: BridgeOptions::default(),
         macvlan: None,
+        engine: None,
         labels: Default::default(),
         bridge: String::new(),
         slot: 0,

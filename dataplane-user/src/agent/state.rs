@@ -1,9 +1,10 @@
 //! The state that one task owns, and look-ups in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 
 use super::events::Events;
@@ -16,7 +17,7 @@ use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{Launcher, Running};
 use crate::kernel::uplink::HostView;
 use crate::kernel::{Bridge, Netlink};
-use crate::model::{Container, Driver, Endpoint, Error, Id, Network, Result, resolve};
+use crate::model::{AddressBlock, Container, Driver, Endpoint, Error, Id, Network, Result, resolve};
 use crate::store::Store;
 
 /// Where things are on disk.
@@ -97,6 +98,8 @@ pub(super) struct Live {
     pub(super) exit: watch::Sender<Option<i32>>,
     /// Its endpoints' host ends, by slot.
     pub(super) interfaces: HashMap<u32, HostEnd>,
+    /// Endpoints, by slot, whose interface has been seen where the engine was to move it.
+    pub(super) settled: HashSet<u32>,
     /// It ends to be started again.
     pub(super) restarts: bool,
 }
@@ -112,7 +115,13 @@ pub(super) struct HostEnd {
 
 impl Live {
     pub(super) fn new() -> Self {
-        Live { process: None, exit: ExitWatch::new().0, interfaces: HashMap::new(), restarts: false }
+        Live {
+            process: None,
+            exit: ExitWatch::new().0,
+            interfaces: HashMap::new(),
+            settled: HashSet::new(),
+            restarts: false,
+        }
     }
 }
 
@@ -124,6 +133,8 @@ pub(super) struct Agent {
     pub(super) pools: Vec<Pool>,
     pub(super) networks: BTreeMap<Id, Network>,
     pub(super) containers: BTreeMap<Id, Container>,
+    /// The subnets of which engines give out the addresses.
+    pub(super) blocks: BTreeMap<IpNet, AddressBlock>,
     /// Taken addresses and slots; derived from the two above.
     pub(super) ipam: Ipam,
     pub(super) network_slots: RangeSet,

@@ -35,6 +35,7 @@ impl TryFrom<CreateRequest> for NetworkCreate {
             enable_ipv6: request.enable_ipv6,
             options: request.options,
             labels: request.labels,
+            engine: None,
         })
     }
 }

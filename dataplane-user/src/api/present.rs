@@ -491,6 +491,7 @@ pub(super) mod tests {
                 }],
                 options: BTreeMap::from([("a".into(), "b".into())]),
                 macvlan: None,
+                engine: None,
                 bridge_options: Default::default(),
                 labels: BTreeMap::new(),
                 bridge: "br-aaaaaaaaaaaa".into(),

@@ -28,9 +28,10 @@ impl Drop for SocketFile {
 
 /// Makes the socket at `path` (mode 0660, group `spandrel` if it exists) and listens on it.
 ///
-/// A socket that nobody listens on any more is replaced; anything else in its place is left alone.
-pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile)> {
-    make_way(path)?;
+/// A socket that nobody listens on any more is replaced; anything else in its place is left alone, and the refusal names the `option`
+/// by which another path can be chosen.
+pub fn bind(path: &Path, option: &str) -> Result<(UnixListener, SocketFile)> {
+    make_way(path, option)?;
     let failed = |error| cannot_listen(path, error);
     let (socket, file) = place(path)?;
     socket.listen(libc::SOMAXCONN).map_err(failed)?;
@@ -59,7 +60,7 @@ fn cannot_listen(path: &Path, error: io::Error) -> Error {
 }
 
 /// Removes a socket that its agent left behind.
-fn make_way(path: &Path) -> Result<()> {
+fn make_way(path: &Path, option: &str) -> Result<()> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -68,11 +69,11 @@ fn make_way(path: &Path) -> Result<()> {
     let shown = path.display();
     if !file.file_type().is_socket() {
         return Err(Error::Conflict(format!(
-            "{shown} is in the way and is not a socket: choose another path with --socket"
+            "{shown} is in the way and is not a socket: choose another path with {option}"
         )));
     }
     if UnixStream::connect(path).is_ok() {
-        return Err(Error::Conflict(format!("another process listens on {shown}: choose another path with --socket")));
+        return Err(Error::Conflict(format!("another process listens on {shown}: choose another path with {option}")));
     }
     fs::remove_file(path).map_err(|error| Error::internal(format_args!("cannot remove the old socket {shown}"), error))
 }
@@ -96,19 +97,19 @@ mod tests {
     async fn only_a_dead_socket_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.sock");
-        let (first, file) = bind(&path).unwrap();
+        let (first, file) = bind(&path, "--socket").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        assert!(bind(&path).unwrap_err().to_string().contains("another process listens"));
+        assert!(bind(&path, "--socket").unwrap_err().to_string().contains("another process listens"));
         drop(first);
         std::mem::forget(file);
-        let second = bind(&path).unwrap();
+        let second = bind(&path, "--socket").unwrap();
         assert!(path.exists());
         drop(second);
         assert!(!path.exists());
 
         let file = dir.path().join("file");
         fs::write(&file, "kept").unwrap();
-        assert!(bind(&file).unwrap_err().to_string().contains("not a socket"));
+        assert!(bind(&file, "--socket").unwrap_err().to_string().contains("not a socket"));
         assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
     }
 }

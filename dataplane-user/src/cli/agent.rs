@@ -1,15 +1,22 @@
 //! `spandrel agent`: the other side of the socket.
 
+use std::fs::DirBuilder;
+use std::future;
 use std::io::{self, IsTerminal};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use sd_notify::NotifyState;
+use tokio::net::UnixListener;
 use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
 use super::args::agent::{Agent, Attach, LogLevel, Xdp};
 use super::error::Error;
+use crate::api::socket::SocketFile;
 use crate::kernel::dataplane::{self, AttachMode, LogLevel as BpfLevel, Timeouts, XdpMode};
+use crate::plugin::docker as plugin;
 use crate::{agent, api, model};
 
 /// Threads for clients' requests and for what the kernel tells us; packets never need one.
@@ -47,11 +54,25 @@ pub(super) fn run(command: Agent) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Error::Local(format!("cannot start: {error}")))?;
-    let serve = |handle| async move {
-        let (listener, _file) = api::socket::bind(&socket)?;
+    let serve = |handle: agent::Handle| async move {
+        let (listener, _file) = api::socket::bind(&socket, "--socket")?;
         tracing::info!("listening on {}", socket.display());
+        let docker = docker_socket(command.docker_plugin.as_deref())?;
         tell_service_manager();
-        api::serve(handle, listener).await.map_err(|error| model::Error::internal("cannot serve clients", error))
+        let (clients, engine) = (handle.clone(), handle);
+        let api = async {
+            let served = api::serve(clients, listener).await;
+            served.map_err(|error| model::Error::internal("cannot serve clients", error))
+        };
+        let docker = async {
+            match docker {
+                Some((listener, _file)) => plugin::serve(engine, listener, command.docker_socket)
+                    .await
+                    .map_err(|error| model::Error::internal("cannot serve Docker", error)),
+                None => future::pending().await,
+            }
+        };
+        tokio::try_join!(api, docker).map(drop)
     };
     runtime.block_on(agent::run(options, serve)).map_err(|error| Error::Local(error.to_string()))?;
     Ok(ExitCode::SUCCESS)
@@ -62,6 +83,29 @@ pub(super) fn run(command: Agent) -> Outcome {
 fn tell_service_manager() {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         tracing::warn!("cannot tell the service manager that the agent is ready: {error}");
+    }
+}
+
+/// The socket for Docker, unless nobody wants it. At its usual place it is a courtesy: another agent may have it, or the place may be one
+/// that cannot be written to, and then there is a warning.
+fn docker_socket(asked: Option<&Path>) -> model::Result<Option<(UnixListener, SocketFile)>> {
+    let open = |path: &Path| {
+        if let Some(folder) = path.parent() {
+            // dockerd makes it, too, but it may start later. There only root looks for plugins.
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+            made.map_err(|error| model::Error::internal(format_args!("cannot make {}", folder.display()), error))?;
+        }
+        let opened = api::socket::bind(path, "--docker-plugin")?;
+        tracing::info!("Docker finds its driver at {}", path.display());
+        Ok(opened)
+    };
+    match asked {
+        Some(path) if path == Path::new("none") => Ok(None),
+        Some(path) => open(path).map(Some),
+        None => {
+            let opened = open(Path::new(plugin::SOCKET));
+            Ok(opened.inspect_err(|error| tracing::warn!("there is no driver for Docker: {error}")).ok())
+        }
     }
 }
 

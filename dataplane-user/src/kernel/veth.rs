@@ -90,6 +90,23 @@ impl Netlink {
         Ok(Veth { ifindex: host.ifindex, container_ifindex: container.ifindex, bridged, changed })
     }
 
+    /// The same for a pair whose far end is somebody else's to move and to set up: only the host's end is mended. The pair is made if
+    /// it is `new`; else it is none if the host's end is gone, and the far one with it. The far end begins in this namespace, off,
+    /// with its Ethernet address and no others.
+    pub async fn ensure_handed_veth(&self, spec: &VethSpec, new: bool) -> Result<Option<Veth>> {
+        let host = match self.link(&spec.host_name).await? {
+            Some(host) if host.kind != "veth" || (host.alias != spec.alias && host.up) => {
+                return Err(Error::ForeignLink { name: host.name, kind: host.kind });
+            }
+            Some(host) => host,
+            None if new => self.create_pair(spec, self, &self.netns).await?.0,
+            None => return Ok(None),
+        };
+        let (changed, bridged) = self.ensure_host_end(&host, spec).await?;
+        let container_ifindex = host.peer.unwrap_or_default();
+        Ok(Some(Veth { ifindex: host.ifindex, container_ifindex, bridged, changed }))
+    }
+
     /// Both ends, if the host's end exists and leads into `netns`; one that leads elsewhere is removed.
     async fn find_pair(&self, spec: &VethSpec, inside: &Self, netns: &NetNs) -> Result<Option<(Link, Link)>> {
         let Some(host) = self.link(&spec.host_name).await? else { return Ok(None) };

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Driver, EndpointRequest, ExposedPorts, GatewayMode, Id, MacAddress, Named, Naming, Place, PortBinding, Protocol,
-    PublishedPort, Sandbox,
+    Driver, EndpointRequest, Engine, ExposedPorts, GatewayMode, Id, MacAddress, Named, Naming, Place, PortBinding,
+    Protocol, PublishedPort, Sandbox,
 };
 
 /// Exit code of a container whose real one nobody saw, as when the machine was switched off.
@@ -189,6 +189,11 @@ impl Container {
     /// Whether it lives in the host's network namespace.
     pub fn on_host_network(&self) -> bool {
         self.network_mode == "host"
+    }
+
+    /// The engine that moves our interfaces into its namespace, if there is one.
+    pub fn engine(&self) -> Option<Engine> {
+        self.sandbox.as_ref()?.engine
     }
 
     /// The container whose network namespace it shares.

@@ -4,6 +4,7 @@
 //! are handed out by `ipam`, kept by `store`, and made real by `agent`.
 
 mod container;
+mod engine;
 mod error;
 mod id;
 mod mac;
@@ -17,6 +18,7 @@ mod request;
 mod sandbox;
 
 pub use container::{Attachment, Container, Endpoint, SHARED, State, UNKNOWN_EXIT, default_route_endpoint};
+pub use engine::{AddressBlock, Engine, HandoverRequest, KnownContainer, KnownNetwork};
 pub use error::{Error, ErrorKind, Result};
 pub use id::Id;
 pub use mac::MacAddress;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BridgeOptions, GatewayMode, Id, MacvlanOptions, Named};
+use super::{BridgeOptions, Engine, GatewayMode, Id, MacvlanOptions, Named};
 
 /// What carries the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -100,6 +100,9 @@ pub struct Network {
     /// The same of a macvlan network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub macvlan: Option<MacvlanOptions>,
+    /// The engine that asked for it and gives its containers their addresses; none if we do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// Labels as they were given.
     pub labels: BTreeMap<String, String>,
     /// The Linux bridge's name; empty for other drivers.

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Link, MacAddress, Naming, PublishRequest, Result, check_dns_name};
+use super::{Engine, Error, Id, Link, MacAddress, Naming, PublishRequest, Result, check_dns_name};
 
 /// One subnet as it is asked for; all of it may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +117,9 @@ pub struct NetworkCreate {
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// The engine for which it is, and what that one calls it.
+    #[serde(default)]
+    pub engine: Option<(Engine, Id)>,
 }
 
 /// Wishes for an endpoint; what is left out is chosen.

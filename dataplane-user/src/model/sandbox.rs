@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointRequest, Error, PublishRequest, Result};
+use super::{EndpointRequest, Engine, Error, PublishRequest, Result};
 
 /// Where `ip netns` keeps its namespaces.
 const NAMED: &str = "/run/netns";
@@ -20,8 +20,12 @@ pub struct Sandbox {
     pub key: String,
     /// Where it is found.
     pub netns: PathBuf,
-    /// By which it is told from another one that is found there later (`SO_NETNS_COOKIE`).
+    /// By which it is told from another one that is found there later (`SO_NETNS_COOKIE`); 0 where nobody has seen it yet, which only
+    /// an engine's can be.
     pub cookie: u64,
+    /// The engine that moves our interfaces into it and sets them up there; none if we do that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// Its interfaces that were attached, by name.
     #[serde(default)]
     pub interfaces: BTreeMap<String, SandboxInterface>,

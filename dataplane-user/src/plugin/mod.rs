@@ -1,4 +1,6 @@
-//! What other people's engines speak, apart from any input and output: read, judged and written here, carried by `cli`.
+//! What other people's engines speak: read, judged and written here. `cni` is without any input and output, which `cli` has for it;
+//! `docker` is a server beside the API's.
 
 pub mod cni;
 pub mod netavark;
+pub mod docker;

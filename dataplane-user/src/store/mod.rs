@@ -1,4 +1,4 @@
-//! What must survive the agent: networks, containers and the host's identifier, in one redb file.
+//! What must survive the agent: networks, containers, blocks of addresses and the host's identifier, in one redb file.
 //!
 //! Every change is one transaction, on disk when the call returns. Values are JSON, so that fields can
 //! be added; the schema's version stands in the file. An older one is brought up to ours, a newer one is refused.
@@ -9,21 +9,24 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::model::{Container, Error, Id, Network, Result};
+use crate::model::{AddressBlock, Container, Error, Id, Network, Result};
 
 /// Version of what this file's tables hold. Raise it with a migration when old values no longer read.
 ///
-/// 2: published ports have slots. 3: a container that has ended has the networks of its next start.
-const SCHEMA: u64 = 3;
+/// 2: published ports have slots. 3: a container that has ended has the networks of its next start. 4: engines have networks, containers
+/// and blocks of addresses, of which an earlier agent would know nothing.
+const SCHEMA: u64 = 4;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const HOST: TableDefinition<&str, &[u8]> = TableDefinition::new("host");
 const NETWORKS: TableDefinition<&str, &[u8]> = TableDefinition::new("networks");
 const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
+const BLOCKS: TableDefinition<&str, &[u8]> = TableDefinition::new("address_blocks");
 
 /// Bytes of the file that are kept in memory; all of it is read at start and only written later.
 const CACHE: usize = 4 << 20;
@@ -39,6 +42,10 @@ pub enum Change<'a> {
     PutContainer(&'a Container),
     /// Forgets a container.
     RemoveContainer(Id),
+    /// Adds or replaces a block of addresses.
+    PutBlock(&'a AddressBlock),
+    /// Forgets a block of addresses.
+    RemoveBlock(IpNet),
 }
 
 /// Everything on record.
@@ -48,6 +55,8 @@ pub struct Contents {
     pub networks: Vec<Network>,
     /// All containers, by identifier.
     pub containers: Vec<Container>,
+    /// All blocks of addresses that engines have, by subnet.
+    pub blocks: Vec<AddressBlock>,
 }
 
 /// The open database.
@@ -81,6 +90,7 @@ impl Store {
             let write = self.database.begin_write()?;
             // Made now, so that reading need not care whether they exist.
             write.open_table(HOST)?;
+            write.open_table(BLOCKS)?;
             let found = write.open_table(META)?.get("schema")?.map(|value| value.value());
             let version = found.unwrap_or(SCHEMA);
             if !(1..=SCHEMA).contains(&version) {
@@ -115,7 +125,7 @@ impl Store {
 
     /// Reads everything on record.
     pub fn load(&self) -> Result<Contents> {
-        let (networks, containers) = self.attempt("read", || {
+        let (networks, containers, blocks) = self.attempt("read", || {
             let read = self.database.begin_read()?;
             let all = |table: TableDefinition<&str, &[u8]>| -> std::result::Result<Vec<Vec<u8>>, redb::Error> {
                 let table = read.open_table(table)?;
@@ -125,9 +135,13 @@ impl Store {
                 }
                 Ok(values)
             };
-            Ok((all(NETWORKS)?, all(CONTAINERS)?))
+            Ok((all(NETWORKS)?, all(CONTAINERS)?, all(BLOCKS)?))
         })?;
-        Ok(Contents { networks: self.decode(&networks)?, containers: self.decode(&containers)? })
+        Ok(Contents {
+            networks: self.decode(&networks)?,
+            containers: self.decode(&containers)?,
+            blocks: self.decode(&blocks)?,
+        })
     }
 
     /// Makes all the changes or none, and returns when they are on disk.
@@ -135,17 +149,20 @@ impl Store {
         let mut encoded = Vec::with_capacity(changes.len());
         for change in changes {
             encoded.push(match change {
-                Change::PutNetwork(network) => (NETWORKS, network.id, Some(self.encode(network)?)),
-                Change::RemoveNetwork(id) => (NETWORKS, *id, None),
-                Change::PutContainer(container) => (CONTAINERS, container.id, Some(self.encode(container)?)),
-                Change::RemoveContainer(id) => (CONTAINERS, *id, None),
+                Change::PutNetwork(network) => (NETWORKS, network.id.to_string(), Some(self.encode(network)?)),
+                Change::RemoveNetwork(id) => (NETWORKS, id.to_string(), None),
+                Change::PutContainer(container) => {
+                    (CONTAINERS, container.id.to_string(), Some(self.encode(container)?))
+                }
+                Change::RemoveContainer(id) => (CONTAINERS, id.to_string(), None),
+                Change::PutBlock(block) => (BLOCKS, block.subnet.to_string(), Some(self.encode(block)?)),
+                Change::RemoveBlock(subnet) => (BLOCKS, subnet.to_string(), None),
             });
         }
         self.attempt("write", || {
             let write = self.database.begin_write()?;
             for (table, id, value) in &encoded {
                 let mut table = write.open_table(*table)?;
-                let id = id.to_string();
                 match value {
                     Some(value) => table.insert(id.as_str(), value.as_slice())?,
                     None => table.remove(id.as_str())?,

@@ -21,6 +21,7 @@ fn network(name: &str) -> Network {
         subnets: vec![],
         options: BTreeMap::new(),
         macvlan: None,
+        engine: None,
         bridge_options: BridgeOptions::default(),
         labels: BTreeMap::from([("a".into(), "b".into())]),
         bridge: "br-0".into(),
@@ -69,11 +70,14 @@ fn keeps_what_was_written() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let store = Store::open(&path).unwrap();
     assert_eq!(store.host_id().unwrap(), host);
-    assert_eq!(store.load().unwrap(), Contents { networks: vec![net.clone()], containers: vec![ctr.clone()] });
+    assert_eq!(
+        store.load().unwrap(),
+        Contents { networks: vec![net.clone()], containers: vec![ctr.clone()], blocks: vec![] }
+    );
 
     let renamed = Container { hostname: "other".into(), ..ctr.clone() };
     store.apply(&[Change::RemoveNetwork(net.id), Change::PutContainer(&renamed)]).unwrap();
-    assert_eq!(store.load().unwrap(), Contents { networks: vec![], containers: vec![renamed] });
+    assert_eq!(store.load().unwrap(), Contents { containers: vec![renamed], ..Contents::default() });
     store.apply(&[Change::RemoveContainer(ctr.id), Change::RemoveNetwork(net.id)]).unwrap();
     assert_eq!(store.load().unwrap(), Contents::default());
 }
@@ -112,7 +116,7 @@ fn a_newer_schema_is_refused() {
         write.commit().unwrap();
     }
     let error = Store::open(&path).unwrap_err().to_string();
-    assert!(error.contains("schema version 4, this agent knows version 3"), "{error}");
+    assert!(error.contains("schema version 5, this agent knows version 4"), "{error}");
     // It stays as it was.
     assert!(Store::open(&path).is_err());
 }

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::ipam::Pool;
 use crate::kernel::dataplane::{DEFAULT_MAX_FLOWS, Timeouts};
+use crate::plugin::docker::ENGINE_SOCKET;
 
 /// `spandrel agent`.
 #[derive(Debug, Args)]
@@ -31,6 +32,12 @@ pub(in crate::cli) struct Agent {
     // Has the same name as the clients' option, and takes its place here.
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) socket: Option<PathBuf>,
+    /// The socket by which Docker reaches its driver `spandrel`, or `none` [default: /run/docker/plugins/spandrel.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) docker_plugin: Option<PathBuf>,
+    /// Where Docker itself is asked for the names of its containers and networks
+    #[arg(long, value_name = "PATH", default_value = ENGINE_SOCKET)]
+    pub(in crate::cli) docker_socket: PathBuf,
     /// Interface that leads outside; may be given several times [default: every interface with a route to elsewhere]
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) uplink: Vec<String>,
