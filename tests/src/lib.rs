@@ -30,6 +30,7 @@ mod alter;
 mod bpf;
 mod cni;
 mod container;
+mod containerd;
 mod crowd;
 mod debian;
 mod docker;
@@ -60,6 +61,7 @@ mod transfer;
 
 pub use cni::{Cni, CniAttachment};
 pub use container::Container;
+pub use containerd::{Containerd, CtrContainer};
 pub use crowd::Crowd;
 pub use debian::fetched;
 pub use docker::Docker;

@@ -17,7 +17,7 @@ const PORTS: &str = "[engine]\nenable_port_reservation = false\n";
 
 /// A machine whose `/run` is its own has no systemd; control groups have no controllers here, and would outlive the machine.
 const ENGINE: &str = "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n[containers]\ncgroups = \"disabled\"\n\
-                      default_ulimits = [\"nofile=1024:1024\"]\n";
+                      default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
 
 /// Files of containers and images, on the machine's own memory.
 const STORAGE: &str =
@@ -44,7 +44,7 @@ impl Host {
         self.podman_with("")
     }
 
-    /// Podman without our plugin, and with these options before each command.
+    /// The same without our plugin, and with these options before each command.
     #[track_caller]
     pub fn podman_with(&self, options: &'static str) -> Podman<'_> {
         let podman = Podman { host: self, options, agent: Cell::new(SOCKET) };

@@ -11,8 +11,8 @@ pub(super) const HINT: &str = "the agent holds published ports, and Podman reser
 
 /// Whether it does; yes unless a file says no.
 pub(super) fn is_on() -> bool {
-    let said = files().into_iter().filter_map(|file| fs::read_to_string(file).ok()).filter_map(|text| setting(&text));
-    said.last().unwrap_or(true)
+    let said = |file: PathBuf| setting(&fs::read_to_string(file).ok()?);
+    files().into_iter().rev().find_map(said).unwrap_or(true)
 }
 
 /// The files that Podman reads as root, the last word last.
