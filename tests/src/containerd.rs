@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::cri::Cri;
 use crate::fail::OrFail;
 use crate::host::Host;
 use crate::net::Net;
@@ -15,10 +16,11 @@ use crate::process::{Output, Process, Words, within};
 /// How long the daemon may take to start or to stop, and a container to come and to go.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Where its files are: on the machine's own memory.
-const CONFIG: &str = "version = 2\nroot = \"/run/containerd-data\"\nstate = \"/run/containerd\"\n\
-                      disabled_plugins = [\"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.zfs\"]\n\
-                      [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"localhost/busybox:latest\"\n\
+/// Where its files are: on the machine's own memory. ...
+const FILES: &str = "root = \"/run/containerd-data\"\nstate = \"/run/containerd\"\n";
+
+/// ... And what control groups without controllers ask for.
+const ENGINE: &str = "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"localhost/busybox:latest\"\n\
                       disable_cgroup = true\nrestrict_oom_score_adj = true\n\
                       [plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"native\"\n";
 
@@ -35,11 +37,12 @@ pub struct Containerd<'h> {
 }
 
 impl Host {
-    /// Starts the daemon of the release that the host is on; an image `localhost/busybox` must be on record with Podman.
+    /// Starts the daemon of the release that the host is on, configured further by this text; an image `localhost/busybox` must be on
+    /// record with Podman.
     #[track_caller]
-    pub fn containerd(&self) -> Containerd<'_> {
+    pub fn containerd(&self, further: &str) -> Containerd<'_> {
         self.make_folder("/etc/containerd");
-        self.write("/etc/containerd/config.toml", CONFIG);
+        self.write("/etc/containerd/config.toml", &format!("{FILES}{further}{ENGINE}"));
         let group = Path::new("/sys/fs/cgroup").join(format!("spandrel-lab-{}", self.pid()));
         let daemon = group.join("daemon");
         self.make_folder(daemon.to_str().unwrap_or_default());
@@ -75,6 +78,21 @@ impl Containerd<'_> {
         self.host.command(&words[..])
     }
 
+    /// Its Container Runtime Interface.
+    #[track_caller]
+    pub fn cri(&self) -> Cri {
+        Cri::connect(&self.host.path("/run/containerd/containerd.sock"))
+    }
+
+    /// The network namespace of a pod.
+    #[track_caller]
+    pub fn pod(&self, id: &str) -> Net {
+        let tasks = self.client("-n k8s.io tasks ls").ok();
+        let row = tasks.lines().map(|line| line.words()).find(|row| row[0] == id);
+        let pid = row.ok_or(tasks.as_str()).or_fail(format_args!("find the task of {id}"))[1].clone();
+        Net::open(id, &self.host.path(format!("/proc/{pid}/ns/net"))).or_fail(format_args!("enter the pod {id}"))
+    }
+
     /// What the daemon has logged so far.
     pub fn log(&self) -> String {
         self.daemon.stderr()
@@ -83,7 +101,9 @@ impl Containerd<'_> {
     /// Starts an idle container with these options of `ctr run`.
     #[track_caller]
     pub fn run(&self, name: &str, options: &str) -> CtrContainer<'_> {
-        let line = format!("run --snapshotter native --cgroup= --cpu-shares 0 {options} localhost/busybox:latest {name} sleep 1000");
+        let line = format!(
+            "run --snapshotter native --cgroup= --cpu-shares 0 {options} localhost/busybox:latest {name} sleep 1000"
+        );
         let mut command = Command::new("ctr");
         command.args(line.words());
         let mut run = self.host.spawn(command).or_fail("start ctr");

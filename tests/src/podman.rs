@@ -12,7 +12,10 @@ use crate::process::{Output, Words};
 /// Where netavark looks for plugins.
 const PLUGINS: &str = "/usr/lib/netavark";
 
-/// What `docs/podman.md` has in a file of its own.
+/// A file of settings beside Podman's own.
+const SETTINGS: &str = "/etc/containers/containers.conf.d/spandrel.conf";
+
+/// What `docs/podman.md` has there.
 const PORTS: &str = "[engine]\nenable_port_reservation = false\n";
 
 /// A machine whose `/run` is its own has no systemd; control groups have no controllers here, and would outlive the machine.
@@ -26,12 +29,11 @@ const STORAGE: &str =
 /// An image with nothing but busybox in it.
 const IMAGE: &str = "mkdir -p /run/image/bin /run/image/etc && cp /usr/bin/busybox /run/image/bin && \
                      for name in $(busybox --list | grep -v busybox); do ln -s busybox /run/image/bin/$name; done && \
-                     busybox tar -C /run/image -c . | podman import - busybox";
+                     busybox tar -C /run/image -c . | podman import --change 'CMD [\"/bin/sleep\", \"1000\"]' - busybox";
 
 /// Podman on one host. Its containers end with the machine.
 pub struct Podman<'h> {
     host: &'h Host,
-    options: &'static str,
     agent: Cell<&'static str>,
 }
 
@@ -41,18 +43,23 @@ impl Host {
     pub fn podman(&self) -> Podman<'_> {
         self.make_folder(PLUGINS);
         symlink(self.program("").get_program(), self.path(PLUGINS).join("spandrel")).or_fail("install the plugin");
-        self.podman_with("")
+        self.podman_as(PORTS)
     }
 
-    /// The same without our plugin, and with these options before each command.
+    /// The same with the CNI back end and without our network plugin; this is in `containers.conf`.
     #[track_caller]
-    pub fn podman_with(&self, options: &'static str) -> Podman<'_> {
-        let podman = Podman { host: self, options, agent: Cell::new(SOCKET) };
-        podman.reserve_ports(false);
+    pub fn podman_with_cni(&self, config: &str) -> Podman<'_> {
+        self.podman_as(config)
+    }
+
+    #[track_caller]
+    fn podman_as(&self, config: &str) -> Podman<'_> {
+        self.make_folder("/etc/containers/containers.conf.d");
         self.write("/etc/containers/containers.conf", ENGINE);
+        self.write(SETTINGS, config);
         self.write("/etc/containers/storage.conf", STORAGE);
-        podman.shell(IMAGE);
-        podman
+        self.command(&["busybox", "sh", "-c", IMAGE]).ok();
+        Podman { host: self, agent: Cell::new(SOCKET) }
     }
 }
 
@@ -60,10 +67,8 @@ impl Podman<'_> {
     /// Runs a `podman` command.
     #[track_caller]
     pub fn client(&self, line: &(impl Words + ?Sized)) -> Output {
-        let mut words = self.options.words();
-        words.extend(line.words());
         let mut command = Command::new("podman");
-        command.args(words).env("SPANDREL_SOCKET", self.agent.get());
+        command.args(line.words()).env("SPANDREL_SOCKET", self.agent.get());
         // Nothing of what the caller has configured.
         for variable in ["CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF", "TMPDIR"] {
             command.env_remove(variable);
@@ -102,14 +107,7 @@ impl Podman<'_> {
     /// Whether Podman itself is to hold published ports, as it does unless it is told otherwise.
     #[track_caller]
     pub fn reserve_ports(&self, on: bool) {
-        self.host.make_folder("/etc/containers/containers.conf.d");
-        self.host.write("/etc/containers/containers.conf.d/spandrel.conf", if on { "" } else { PORTS });
-    }
-
-    #[track_caller]
-    fn shell(&self, script: &str) {
-        let script = script.replace("podman ", &format!("podman {} ", self.options));
-        self.host.command(&["busybox", "sh", "-c", &script]).ok();
+        self.host.write(SETTINGS, if on { "" } else { PORTS });
     }
 }
 

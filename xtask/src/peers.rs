@@ -108,6 +108,7 @@ fn finish(root: &Path) -> Result<()> {
     for folder in ["dev", "proc", "root", "run", "sys", "tmp", "var/tmp"] {
         fs::create_dir_all(root.join(folder))?;
     }
+    fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
     for file in ["passwd", "group"] {
         fs::copy(root.join(format!("usr/share/base-passwd/{file}.master")), root.join("etc").join(file))?;
     }
