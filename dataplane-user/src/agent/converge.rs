@@ -34,7 +34,7 @@ impl Agent {
         private_directory(&options.state_dir)?;
         host::make_directory(&paths.all_netns())?;
         private_directory(&paths.all_containers())?;
-        let store = Store::open(&options.state_dir.join("spandrel.redb"))?;
+        let store = Store::open(&options.state_dir.join(super::STORE))?;
         let contents = store.load()?;
         let pools = pools(&options.pools, ula_prefix(store.host_id()?.prefix()))?;
         let netlink = Netlink::open()?;
@@ -246,11 +246,7 @@ impl Agent {
         let directories: BTreeSet<OsString> = self.containers.keys().map(|id| OsString::from(id.to_string())).collect();
         let mut troubles = Troubles::default();
         for path in unknown(&self.paths.all_containers(), &directories) {
-            // Its processes, should any be left, know it by this directory.
-            if let Some(Some(process)) = troubles.note(Running::reattach(&path)) {
-                troubles.note(kill_all(&process).await);
-            }
-            troubles.note(fs::remove_dir_all(path));
+            remove_directory(&path, &mut troubles).await;
         }
         for path in unknown(&self.paths.all_netns(), &netns) {
             troubles.note(netns::delete(&path));
@@ -259,8 +255,16 @@ impl Agent {
     }
 }
 
+/// Removes the directory of a container that nobody knows, and what is left of its processes, which know it by that directory.
+pub(super) async fn remove_directory(path: &Path, troubles: &mut Troubles) {
+    if let Some(Some(process)) = troubles.note(Running::reattach(path)) {
+        troubles.note(kill_all(&process).await);
+    }
+    troubles.note(fs::remove_dir_all(path));
+}
+
 /// Entries of a directory that are not among the known names.
-fn unknown(directory: &Path, known: &BTreeSet<OsString>) -> Vec<std::path::PathBuf> {
+pub(super) fn unknown(directory: &Path, known: &BTreeSet<OsString>) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter(|entry| !known.contains(&entry.file_name())).map(|entry| entry.path()).collect()
 }

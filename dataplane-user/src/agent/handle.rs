@@ -22,6 +22,7 @@ use super::attach::{Attachment, Wanted};
 use super::engine::Handed;
 use super::events::{Event, Events};
 use super::logs::{self, LogWish};
+use super::record::Record;
 use super::state::{Agent, Paths};
 use crate::ipam::Usage;
 use crate::kernel::Executed;
@@ -512,6 +513,11 @@ impl Handle {
     /// Dropped packets by place and reason.
     pub async fn drops(&self) -> Result<Vec<DropCount>> {
         self.ask(|agent| Box::pin(async { agent.drops() })).await?
+    }
+
+    /// What there should be of ours on the host.
+    pub async fn record(&self) -> Result<Record> {
+        self.ask(|agent| Box::pin(async { agent.record() })).await
     }
 
     /// Publishes ports of a running container, or changes who may use those that are; tells what is in force for them.

@@ -47,6 +47,12 @@ pub(super) fn lock(run_dir: &Path) -> Result<Flock<File>> {
     }
 }
 
+/// Whether an agent runs on that directory, answering or not; in doubt none does.
+pub(super) fn is_locked(run_dir: &Path) -> bool {
+    let Ok(file) = File::open(run_dir.join("agent.lock")) else { return false };
+    matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+}
+
 /// Makes a directory that others can look into but not change.
 pub(super) fn make_directory(path: &Path) -> Result<()> {
     DirBuilder::new()
@@ -134,7 +140,9 @@ mod tests {
     fn one_agent_on_a_run_directory() {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path().join("a/b");
+        assert!(!is_locked(&run));
         let first = lock(&run).unwrap();
+        assert!(is_locked(&run));
         let error = lock(&run).unwrap_err().to_string();
         assert!(error.starts_with(&format!("another agent (process {}) is running on", std::process::id())), "{error}");
         drop(first);

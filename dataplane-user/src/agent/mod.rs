@@ -7,6 +7,7 @@
 mod attach;
 mod container;
 mod converge;
+pub mod doctor;
 mod endpoint;
 mod engine;
 mod engine_addresses;
@@ -24,6 +25,7 @@ mod network;
 mod plan;
 mod ports;
 mod publish;
+mod record;
 mod state;
 mod teardown;
 
@@ -50,8 +52,12 @@ pub use events::{Event, Subject};
 pub use handle::{Attached, Created, DropCount, Exec, ExitWatch, Handle, NetworkView, PortStats, Started};
 
 pub use logs::LogWish;
+pub use record::Record;
 
 use state::Agent;
+
+/// The file in the state directory that holds what is on record.
+const STORE: &str = "spandrel.redb";
 
 /// How often flows that have ended are swept out of the flow tables.
 const GARBAGE_PERIOD: Duration = Duration::from_secs(5);

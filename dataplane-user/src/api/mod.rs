@@ -20,6 +20,7 @@ mod peer;
 mod ports;
 mod present;
 mod query;
+mod record;
 mod server;
 pub mod socket;
 mod system;

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::error::Refusal;
 use super::extract::Reference;
 use super::peer::Peer;
-use super::{attachments, containers, drops, events, networks, openapi, ports, system, version};
+use super::{attachments, containers, drops, events, networks, openapi, ports, record, system, version};
 use crate::agent::Handle;
 
 /// Answers requests on `listener` until the future is dropped; connections that are open then go on
@@ -85,6 +85,7 @@ pub(super) fn documented() -> OpenApiRouter<Handle> {
         .routes(routes!(attachments::check))
         .routes(routes!(ports::stats))
         .routes(routes!(drops::list))
+        .routes(routes!(record::show))
 }
 
 #[cfg(test)]

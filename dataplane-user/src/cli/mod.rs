@@ -1,5 +1,5 @@
 //! The command line: a client of the API and nothing else, except for `agent` and `shim`, which are the
-//! other side.
+//! other side, and `doctor`, which looks for itself.
 
 mod agent;
 mod apply;
@@ -8,6 +8,7 @@ mod attach;
 mod client;
 mod cni;
 mod container;
+mod doctor;
 mod drops;
 mod error;
 mod events;
@@ -111,6 +112,7 @@ fn client_command(command: Command, socket: &Path) -> Outcome {
             Command::Apply(command) => apply::apply(&client, command).await,
             Command::Down(command) => apply::down(&client, command).await,
             Command::Drops(command) => drops::run(&client, command).await,
+            Command::Doctor(command) => doctor::run(socket, command).await,
             Command::Plugin(command) => plugin::run(&client, command).await,
             Command::Events(command) => events::run(&client, command).await,
             Command::Agent(_)

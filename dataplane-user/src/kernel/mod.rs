@@ -11,6 +11,7 @@ pub mod dataplane;
 mod error;
 mod exec;
 mod fdb;
+pub mod firewall;
 mod inspect;
 pub mod limits;
 mod link;

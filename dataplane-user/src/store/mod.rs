@@ -10,7 +10,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -82,6 +83,25 @@ impl Store {
         let store = Store { path: path.to_path_buf(), database };
         store.check_schema()?;
         Ok(store)
+    }
+
+    /// Reads what is on record without opening the file, which an agent may have left open or as an older version: from a copy in memory.
+    /// None if there is no file.
+    pub fn peek(path: &Path) -> Result<Option<Contents>> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::Internal(format!("cannot read the store {}: {error}", path.display()))
+        };
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(&error)),
+        };
+        let memory = InMemoryBackend::new();
+        memory.set_len(bytes.len() as u64).and_then(|()| memory.write(0, &bytes)).map_err(|error| failed(&error))?;
+        let database = redb::Builder::new().create_with_backend(memory).map_err(|error| failed(&error))?;
+        let store = Store { path: path.to_path_buf(), database };
+        store.check_schema()?;
+        store.load().map(Some)
     }
 
     /// Makes the tables, or brings those of an older version up to ours, all in one transaction.

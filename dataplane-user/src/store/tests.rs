@@ -203,3 +203,22 @@ fn two_at_once_and_no_database() {
     assert!(error.contains("cannot open the store"), "{error}");
     assert!(Store::open(Path::new("/nonexistent/spandrel.redb")).is_err());
 }
+
+/// While an agent has it open, and after one that was killed.
+#[test]
+fn a_look_changes_nothing_and_disturbs_nobody() {
+    let (_dir, path) = path();
+    assert_eq!(Store::peek(&path).unwrap(), None);
+    assert!(!path.exists());
+    let (net, ctr) = (network("n"), container("c"));
+    let store = Store::open(&path).unwrap();
+    store.apply(&[Change::PutNetwork(&net), Change::PutContainer(&ctr)]).unwrap();
+    let wanted = Contents { networks: vec![net], containers: vec![ctr] };
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(Store::peek(&path).unwrap().as_ref(), Some(&wanted));
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    assert_eq!(store.load().unwrap(), wanted);
+    std::fs::write(&path, "damaged").unwrap();
+    let error = Store::peek(&path).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read the store"), "{error}");
+}

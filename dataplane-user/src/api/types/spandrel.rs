@@ -120,6 +120,32 @@ pub struct Drop {
     pub bytes: u64,
 }
 
+/// What there should be of ours on the host: the answer to `GET /spandrel/record`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Record {
+    /// Names of interfaces: bridges, and the host's ends of containers' interfaces.
+    pub interfaces: Vec<String>,
+    /// Names of the network namespaces in the run directory.
+    pub namespaces: Vec<String>,
+    /// Names of the containers' directories in the run directory.
+    pub directories: Vec<String>,
+    /// Containers in a namespace that somebody else made, which is not there any more.
+    pub vanished: Vec<Vanished>,
+    /// The uplinks at which programs run by TCX; none where they are attached in another way.
+    pub uplinks: Vec<String>,
+}
+
+/// A container whose network namespace has gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Vanished {
+    /// The container's name.
+    pub container: String,
+    /// Where its namespace was.
+    pub netns: String,
+}
+
 /// What went through a published port since it was published: one of the answers to `GET /spandrel/ports`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]

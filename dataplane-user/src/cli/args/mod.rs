@@ -4,6 +4,7 @@ pub(super) mod agent;
 pub(super) mod apply;
 pub(super) mod attach;
 pub(super) mod container;
+pub(super) mod doctor;
 pub(super) mod netavark;
 pub(super) mod network;
 pub(super) mod plugin;
@@ -111,6 +112,8 @@ pub(super) enum Command {
   spandrel plugin ls"
     )]
     Plugin(plugin::Plugin),
+    /// Find what is wrong with this host, or left over on it
+    Doctor(doctor::Doctor),
     /// Print completions for a shell
     Completion(Completion),
     /// Write manual pages

@@ -309,7 +309,7 @@ fn entries(folder: &Path) -> Result<Vec<String>, DataplaneError> {
 }
 
 /// Where the cgroup v2 hierarchy is mounted.
-fn cgroup_root() -> Option<PathBuf> {
+pub(super) fn cgroup_root() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {
         let mut fields = line.split(' ');

@@ -14,6 +14,7 @@ mod programs;
 mod publish;
 mod run;
 mod shield;
+pub mod survey;
 pub(super) mod sys;
 
 use std::{
@@ -293,6 +294,11 @@ impl Dataplane {
     /// What the kernel says of each program: size and how many instructions it verified.
     pub fn programs(&self) -> Vec<ProgramInfo> {
         self.programs.infos()
+    }
+
+    /// How programs are attached to interfaces here; never [`AttachMode::Auto`].
+    pub fn attach_mode(&self) -> AttachMode {
+        self.attach
     }
 
     /// The programs' log, to be read by [`Log::forward`]; `None` when nothing is logged.

@@ -196,7 +196,7 @@ pub(super) fn ensure(root: &Path, options: &Options) -> Result<Programs, Datapla
 }
 
 /// Where programs are pinned until all of them are.
-const FRESH: &str = "fresh";
+pub(super) const FRESH: &str = "fresh";
 
 /// Removes a folder with pins; absent is fine.
 fn remove_folder(folder: &Path) -> io::Result<()> {
