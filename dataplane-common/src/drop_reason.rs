@@ -59,6 +59,8 @@ drop_reasons! {
     Martian = 26, "The destination is an address to which nothing is ever routed, such as 127.0.0.1 or 0.0.0.0.";
     Tagged = 27, "The container sent a frame with a VLAN tag; its network has no VLANs.";
     OtherFamily = 28, "Between a client's IPv6 and a container's IPv4: a fragment, an extension header, an ICMP error, or a packet too big or too old.";
+    IngressRate = 29, "The container receives more than its ingress rate allows.";
+    EgressRate = 30, "The container sends more than its egress rate allows.";
 }
 
 #[cfg(test)]

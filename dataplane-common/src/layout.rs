@@ -10,7 +10,7 @@ use crate::{
     wire::Be16,
 };
 
-/// Version of everything in this module, of [`crate::Flow`] and of [`crate::rate`]; part of the path of every pin.
+/// Version of everything in this module, of [`crate::Flow`], [`crate::rate`] and [`crate::bandwidth`]; part of the path of every pin.
 pub const VERSION: u32 = 2;
 
 /// How many networks fit, slot 0 ([`Zone::OUTSIDE`]) included.
@@ -89,6 +89,10 @@ impl Endpoint {
     pub const PUBLISHES: u16 = 1;
     /// Flag: the veth is no port of the bridge, since a bridge has only 1,023; what is for the bridge is handed to it.
     pub const UNBRIDGED: u16 = 2;
+    /// Flag: what the container receives is limited (`LIMITS`).
+    pub const LIMITS_INGRESS: u16 = 4;
+    /// Flag: what the container sends is limited.
+    pub const LIMITS_EGRESS: u16 = 8;
 }
 
 /// Value of `NETWORKS`, by network slot.
@@ -176,13 +180,15 @@ pub struct Neighbor {
     pub ifindex: u32,
     /// MAC address of the container's interface.
     pub mac: [u8; 6],
-    /// [`Neighbor::FIRST`].
+    /// [`Neighbor::FIRST`] and others.
     pub flags: u16,
 }
 
 impl Neighbor {
     /// Flag: the first of the endpoint's addresses. What goes to every neighbour once goes by this one.
     pub const FIRST: u16 = 1;
+    /// Flag: what the container receives is limited, as [`Endpoint::LIMITS_INGRESS`] says, too.
+    pub const LIMITS_INGRESS: u16 = 2;
 }
 
 /// Value of `TOPS`, one for each family: a bit for every value of an address's first 16 bits ([`Address::top`]), set where
@@ -439,6 +445,7 @@ mod pod {
     };
     use crate::{
         Flow, FlowKey, V4, V6,
+        bandwidth::Limits,
         rate::{Bucket, ClientKey},
     };
     use aya::Pod;
@@ -472,7 +479,7 @@ mod pod {
         TrustedKey,
         Uplink
     );
-    pod!(FlowKey<V4>, FlowKey<V6>, Flow<V4>, Flow<V6>, ClientKey, Bucket);
+    pod!(FlowKey<V4>, FlowKey<V6>, Flow<V4>, Flow<V6>, ClientKey, Bucket, Limits);
 }
 
 #[cfg(test)]

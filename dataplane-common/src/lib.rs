@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod address;
+pub mod bandwidth;
 pub mod checksum;
 pub mod crc32c;
 pub mod decision;

@@ -54,7 +54,7 @@ impl Context for XdpContext {
 /// Not ours, or the host's stack is to finish it: whatever program comes next, then the stack.
 pub const NEXT: i32 = TC_ACT_UNSPEC;
 
-/// The end of a packet that is not lost: a copy goes on instead. Counted nowhere.
+/// The end of a packet that is not lost, since a copy goes on instead, or that was counted already.
 pub const SHOT: i32 = TC_ACT_SHOT;
 
 impl Dropped {

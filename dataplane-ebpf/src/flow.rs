@@ -12,8 +12,8 @@ use dataplane_common::{
 };
 
 use crate::{
-    atomic, crossing,
-    drops::NEXT,
+    atomic, bandwidth, crossing,
+    drops::{NEXT, SHOT},
     fragment,
     make::{Make, work},
     maps::{self, ENDPOINTS, FLOW_COUNTS, Maps, NETWORKS, PORT_COUNTS, PORT_GENERATIONS, config},
@@ -183,6 +183,12 @@ fn send<A: Make>(skb: &Skb<'_>, flow: &Flow<A>) -> i32 {
 
 #[inline(always)]
 fn to_container<A: Make>(skb: &Skb<'_>, flow: &Flow<A>) -> i32 {
+    let target = flow.target;
+    if endpoint(target).is_some_and(|endpoint| endpoint.flags & Endpoint::LIMITS_INGRESS != 0)
+        && bandwidth::is_receiving_too_much(skb, target)
+    {
+        return SHOT;
+    }
     rewrite::mark_as_ours(skb);
     // SAFETY: a plain helper call.
     (unsafe { bpf_redirect_peer(flow.ifindex, 0) }) as i32

@@ -23,8 +23,8 @@ use dataplane_common::{
 };
 
 use crate::{
-    checksum, crossing,
-    drops::{Dropped, NEXT, Outcome, finish},
+    bandwidth, checksum, crossing,
+    drops::{Dropped, NEXT, Outcome, SHOT, finish},
     embryo, flow, fragment,
     make::{self, Make, work},
     mapping,
@@ -56,6 +56,9 @@ fn run(skb: &Skb<'_>) -> Outcome {
     let Some(header) = skb.read::<Ethernet>(0) else { return Err(Dropped::at(slot, DropReason::Malformed)) };
     if header.source != sender.endpoint.mac {
         return Err(Dropped::at(slot, DropReason::SpoofedMac));
+    }
+    if sender.endpoint.flags & Endpoint::LIMITS_EGRESS != 0 && bandwidth::is_sending_too_much(skb, slot) {
+        return Err(Dropped::at(slot, DropReason::EgressRate));
     }
     let verdict = match header.ethertype.get() {
         // No bridge of ours has VLANs, and a redirect would carry the tag into those of the uplink.
@@ -237,6 +240,9 @@ fn to_neighbor<A: Make>(sender: &Sender, packet: &Packet<A>, skb: &Skb<'_>) -> R
     };
     if !sender.network.has(Network::ICC) && !is_linked(sender, neighbor, packet) {
         return Err(DropReason::IccDisabled);
+    }
+    if neighbor.flags & Neighbor::LIMITS_INGRESS != 0 && bandwidth::is_receiving_too_much(skb, neighbor.endpoint) {
+        return Ok(SHOT);
     }
     rewrite::mark_as_ours(skb);
     // SAFETY: a plain helper call. The container has put the neighbour's MAC address into the frame, as ARP told it.

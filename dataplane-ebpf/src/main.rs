@@ -11,6 +11,7 @@
 
 mod admit;
 mod atomic;
+mod bandwidth;
 mod checksum;
 mod collect;
 mod crossing;

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use dataplane_common::{
     Address, DropReason, Flow, FlowKey, Protocol, V4, V6, Zone,
     address::AnyAddress,
+    bandwidth::Limits,
     decision::World,
     fragment::{COUNTERS, FragmentKey, Fragmented, MAX_FRAGMENTED, MAX_SHELVES, PLACES, Shelf, Waiting},
     layout::{
@@ -101,6 +102,10 @@ pub static CONFIG: Array<Config, 1> = Array::new();
 /// How fast clients open flows to ports that limit it.
 #[btf_map]
 pub static CLIENTS: LruHashMap<ClientKey, Bucket, MAX_CLIENTS> = LruHashMap::new();
+
+/// How fast endpoints may be that have a limit, by slot.
+#[btf_map]
+pub static LIMITS: HashMap<u32, Limits, MAX_ENDPOINTS, NO_PREALLOC> = HashMap::new();
 
 /// Dropped packets by endpoint and reason.
 #[btf_map]

@@ -4,13 +4,14 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use dataplane_common::{
     DropReason, Zone,
-    layout::Network,
+    layout::{Endpoint, Network},
     wire::{Frame as _, ethernet::Ethernet},
 };
 
 use crate::{
     admit::admit,
-    drops::{Dropped, NEXT, Outcome, finish},
+    bandwidth,
+    drops::{Dropped, NEXT, Outcome, SHOT, finish},
     flow, maps,
     skb::Skb,
 };
@@ -26,9 +27,13 @@ fn run(skb: &Skb<'_>) -> Outcome {
     let Some(interface) = maps::interface(skb.ifindex()) else {
         return Err(Dropped::at(0, DropReason::UnknownInterface));
     };
-    admit(skb, interface.network)
+    let slot = interface.endpoint;
+    let action = admit(skb, interface.network)
         .or_else(|reason| switched(skb, interface.network).unwrap_or(Err(reason)))
-        .map_err(|reason| Dropped::at(interface.endpoint, reason))
+        .map_err(|reason| Dropped::at(slot, reason))?;
+    // What was redirected has been accounted for, and does not come by here.
+    let limited = flow::endpoint(slot).is_some_and(|endpoint| endpoint.flags & Endpoint::LIMITS_INGRESS != 0);
+    if limited && bandwidth::is_receiving_too_much(skb, slot) { Ok(SHOT) } else { Ok(action) }
 }
 
 /// What becomes of a packet that the bridge has switched here from a port that is not ours: a neighbour's. `None` if the host has

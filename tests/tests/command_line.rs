@@ -294,7 +294,7 @@ fn wrong_values_of_every_flag() {
         ("network connect --alias a/b front db", ["a/b", "alias"]),
         ("network connect --link nobody front db", ["nobody", "container"]),
         ("network connect --link-local-ip 169.254.0.9 front db", ["link-local", "not supported"]),
-        ("network connect --driver-opt a=b front db", ["driver options", "not supported"]),
+        ("network connect --driver-opt a=b front db", ["unknown driver option", "spandrel.ingress_rate"]),
         ("network disconnect front db", ["front", "db"]),
         ("network rm -f front", ["front", "active endpoints"]),
         // Containers.

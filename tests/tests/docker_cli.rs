@@ -151,7 +151,7 @@ fn containers_are_connected_and_disconnected() {
         ("network connect --alias a/b front db", &["invalid alias", "a/b"]),
         ("network connect --link nobody:n front db", &["nobody"]),
         ("network connect --link-local-ip 169.254.1.1 front db", &["link-local addresses are not supported"]),
-        ("network connect --driver-opt a=b front db", &["driver options of endpoints are not supported"]),
+        ("network connect --driver-opt a=b front db", &["unknown driver option \"a\" of an endpoint"]),
         ("network disconnect front db", &["container db is not connected to network front"]),
         ("network disconnect front nobody", &["No such container: nobody"]),
         ("network disconnect nowhere web", &["network nowhere not found"]),

@@ -9,8 +9,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use spandrel::kernel::dataplane::{
-    Dataplane, Device, EndpointConfig, GatewayConfig, NetworkConfig, Options, PortConfig, PortEntry, ProgramRun,
-    RunContext, UplinkConfig,
+    Dataplane, Device, EndpointConfig, GatewayConfig, Limits, NetworkConfig, Options, PortConfig, PortEntry,
+    ProgramRun, RunContext, UplinkConfig,
 };
 use spandrel::kernel::{mount, sysctl};
 
@@ -202,6 +202,7 @@ fn endpoint(slot: Slot) -> Result<EndpointConfig> {
         mac: mac(slot),
         ipv4: Some(v4),
         ipv6: Some(v6),
+        limits: Limits::default(),
     })
 }
 

@@ -10,11 +10,11 @@ use super::engine::{handed_away, handed_interface, not_ours_to_connect};
 use super::error::Troubles;
 use super::state::{Agent, HostEnd};
 use crate::kernel::announce::announce;
-use crate::kernel::dataplane::EndpointConfig;
+use crate::kernel::dataplane::{EndpointConfig, Limit, Limits};
 use crate::kernel::{Bridge, NetNs, VethSpec, netns};
 use crate::model::{
-    Attachment, Container, Driver, Endpoint, EndpointRequest, Error, Id, MacAddress, Network, Result, State,
-    default_route_endpoint,
+    Attachment, Bandwidth, Container, Driver, Endpoint, EndpointRequest, Error, Id, MacAddress, Network, Rate, Result,
+    State, default_route_endpoint,
 };
 use crate::store::Change;
 
@@ -60,6 +60,12 @@ impl Agent {
                     owner.name, network.name
                 )));
             }
+        }
+        if network.driver == Driver::Macvlan && !request.bandwidth.is_unlimited() {
+            return Err(Error::Invalid(format!(
+                "the bandwidth of containers on network {} cannot be limited: it is a macvlan network",
+                network.name
+            )));
         }
         self.check_passthru(network)?;
         let request = self.resolve_links(network, request)?;
@@ -190,6 +196,7 @@ impl Agent {
             mac: spec.mac,
             ipv4: endpoint.ipv4.map(|net| net.addr()),
             ipv6: endpoint.ipv6.map(|net| net.addr()),
+            limits: limits(&endpoint.requested.bandwidth),
         };
         Ok((config, announcement))
     }
@@ -422,6 +429,12 @@ pub(super) fn default_routes(container: &Container, endpoint: &Endpoint) -> Vec<
     let v4: Option<Ipv4Addr> = endpoint.gateway_v4.filter(|_| leads(false));
     let v6: Option<Ipv6Addr> = endpoint.gateway_v6.filter(|_| leads(true));
     v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6)).collect()
+}
+
+/// A container's bandwidth as the data plane has it.
+fn limits(bandwidth: &Bandwidth) -> Limits {
+    let limit = |limit: Option<Rate>| limit.map(|Rate { rate, burst }| Limit::new(rate, burst)).unwrap_or_default();
+    Limits { ingress: limit(bandwidth.ingress), egress: limit(bandwidth.egress) }
 }
 
 /// The prefix and the lowest number that the container does not use yet.

@@ -5,7 +5,7 @@ use super::types::container::Naming;
 use super::types::endpoint::EndpointSettings;
 use super::types::network::{CreateRequest, Ipam, IpamConfig};
 use super::types::spandrel;
-use crate::model::{self, EndpointRequest, Error, NetworkCreate, Result};
+use crate::model::{self, Bandwidth, EndpointRequest, Error, NetworkCreate, Result};
 
 /// An empty string is "not given".
 fn given(text: String) -> Option<String> {
@@ -59,16 +59,13 @@ fn subnets(ipam: Ipam) -> Result<Vec<model::IpamConfig>> {
 /// What an endpoint wishes. A wish that we would not fulfil is refused, not forgotten.
 pub(super) fn endpoint(settings: EndpointSettings) -> Result<EndpointRequest> {
     let ipam = settings.ipam_config.unwrap_or_default();
-    let unsupported = [
-        ("link-local addresses", !ipam.link_local_ips.is_empty()),
-        ("driver options of endpoints", settings.driver_opts.is_some_and(|options| !options.is_empty())),
-    ];
-    if let Some((what, _)) = unsupported.iter().find(|(_, asked)| *asked) {
-        return Err(Error::Invalid(format!("{what} are not supported")));
+    if !ipam.link_local_ips.is_empty() {
+        return Err(Error::Invalid("link-local addresses are not supported".into()));
     }
     let wishes = EndpointRequest::parse(&ipam.ipv4_address, &ipam.ipv6_address, &settings.mac_address)?
         .with_names(&settings.aliases.unwrap_or_default(), &settings.links.unwrap_or_default())?;
-    Ok(EndpointRequest { gw_priority: settings.gw_priority, ..wishes })
+    let bandwidth = Bandwidth::from_options(&settings.driver_opts.unwrap_or_default())?;
+    Ok(EndpointRequest { gw_priority: settings.gw_priority, bandwidth, ..wishes })
 }
 
 impl TryFrom<spandrel::RunRequest> for model::RunRequest {
@@ -206,7 +203,11 @@ mod tests {
         }
         let driver_opts = Some([("a".to_string(), "b".to_string())].into());
         let settings = EndpointSettings { driver_opts, ..Default::default() };
-        assert!(endpoint(settings).unwrap_err().to_string().contains("driver options"));
+        assert!(endpoint(settings).unwrap_err().to_string().contains("unknown driver option"));
+        let settings: EndpointSettings =
+            serde_json::from_value(json!({"DriverOpts": {"spandrel.egress_rate": "1mbit"}})).unwrap();
+        let limit = Some(model::Rate { rate: 1_000_000, burst: 0 });
+        assert_eq!(endpoint(settings).unwrap().bandwidth.egress, limit);
     }
 
     #[test]

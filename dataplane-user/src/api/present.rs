@@ -93,6 +93,7 @@ fn wishes(requested: &model::EndpointRequest) -> EndpointSettings {
         links: given(requested.links.iter().map(ToString::to_string).collect()),
         aliases: given(requested.aliases.clone()),
         gw_priority: requested.gw_priority,
+        driver_opts: Some(requested.bandwidth.to_options()).filter(|options| !options.is_empty()),
         ..Default::default()
     }
 }

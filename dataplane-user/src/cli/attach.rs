@@ -10,6 +10,8 @@ use crate::api::types::endpoint::{EndpointIpamConfig, EndpointSettings};
 
 /// Gives a namespace an interface on a network, and prints the id of the container that stands for it.
 pub(super) async fn attach(client: &Client, command: Attach) -> Outcome {
+    let rates = [("spandrel.ingress_rate", command.ingress_rate), ("spandrel.egress_rate", command.egress_rate)];
+    let driver_opts = rates.into_iter().filter_map(|(key, rate)| Some((key.to_owned(), rate?))).collect();
     let request = AttachRequest {
         netns: command.netns,
         name: command.name,
@@ -23,6 +25,7 @@ pub(super) async fn attach(client: &Client, command: Attach) -> Outcome {
             }),
             mac_address: command.mac_address,
             aliases: Some(command.alias),
+            driver_opts: Some(driver_opts),
             ..Default::default()
         },
         publish: ports::request(command.publish, command.access),

@@ -3,6 +3,7 @@
 //! No I/O and nothing of the kernel: everything here can be tested with values alone. Addresses
 //! are handed out by `ipam`, kept by `store`, and made real by `agent`.
 
+mod bandwidth;
 mod container;
 mod engine;
 mod error;
@@ -17,6 +18,7 @@ mod port;
 mod request;
 mod sandbox;
 
+pub use bandwidth::{Bandwidth, Rate};
 pub use container::{Attachment, Container, Endpoint, SHARED, State, UNKNOWN_EXIT, default_route_endpoint};
 pub use engine::{AddressBlock, Engine, HandoverRequest, KnownContainer, KnownNetwork};
 pub use error::{Error, ErrorKind, Result};

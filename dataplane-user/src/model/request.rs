@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Error, Id, Link, MacAddress, Naming, PublishRequest, Result, check_dns_name};
+use super::{Bandwidth, Engine, Error, Id, Link, MacAddress, Naming, PublishRequest, Result, check_dns_name};
 
 /// One subnet as it is asked for; all of it may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,9 @@ pub struct EndpointRequest {
     /// `--gw-priority`: the endpoint with the highest one gives the default route.
     #[serde(default)]
     pub gw_priority: i64,
+    /// How fast the container may send and receive there.
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
 }
 
 impl EndpointRequest {

@@ -187,6 +187,7 @@ impl World {
             mac: container.mac(),
             ipv4: Some(v4),
             ipv6: Some(v6),
+            limits: Limits::default(),
         }
     }
 

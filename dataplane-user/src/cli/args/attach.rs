@@ -18,6 +18,7 @@ Examples:
   spandrel attach web --network back --ifname back0        one more interface
   spandrel attach /proc/4711/ns/net --network front --name db --ip 10.0.0.100
   spandrel attach 4711 --network front -p 8080:80 --alias www
+  spandrel attach web --network front --ingress-rate 10mbit --egress-rate 1gbit
   spandrel attach web --network front --format json         everything about the new interface"
 )]
 pub(in crate::cli) struct Attach {
@@ -47,6 +48,12 @@ pub(in crate::cli) struct Attach {
     pub(in crate::cli) publish: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) access: Access,
+    /// Limit what it receives, in bits per second (e.g., 10mbit)
+    #[arg(long, value_name = "RATE")]
+    pub(in crate::cli) ingress_rate: Option<String>,
+    /// Limit what it sends, in bits per second (e.g., 500kbit)
+    #[arg(long, value_name = "RATE")]
+    pub(in crate::cli) egress_rate: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) format: ObjectFormat,
     /// The network namespace

@@ -185,8 +185,8 @@ pub(in crate::cli) struct Connect {
     /// The default route goes through the network with the highest one; 0 unless told otherwise
     #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
     pub(in crate::cli) gw_priority: i64,
-    /// Driver options for the endpoint
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair, hide = true)]
+    /// Driver options for the endpoint: spandrel.ingress_rate, spandrel.ingress_burst and the same of egress
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub(in crate::cli) driver_opt: Vec<(String, String)>,
     /// Add network-scoped alias for the container
     #[arg(long)]

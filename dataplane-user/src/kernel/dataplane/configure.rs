@@ -193,7 +193,13 @@ impl Dataplane {
             self.unbridged.insert(config.slot, config.network);
             self.mark_crowded(config.network)?;
         }
+        if endpoint.flags & LIMITED != 0 {
+            self.write_limits(config)?;
+        }
         self.maps.endpoints.set(config.slot, endpoint, 0)?;
+        if endpoint.flags & LIMITED == 0 && old.flags & LIMITED != 0 {
+            absent_is_fine(self.maps.limits.remove(&config.slot))?;
+        }
         if config.bridged && self.unbridged.remove(&config.slot).is_some() {
             self.mark_crowded(config.network)?;
         }
@@ -222,6 +228,7 @@ impl Dataplane {
         }
         let gone = Endpoint { generation: old.generation.wrapping_add(1), ..NO_ENDPOINT };
         self.maps.endpoints.set(slot, gone, 0)?;
+        absent_is_fine(self.maps.limits.remove(&slot))?;
         if let Some(network) = self.unbridged.remove(&slot) {
             self.mark_crowded(network)?;
         }
@@ -240,6 +247,16 @@ impl Dataplane {
             }
         }
         absent_is_fine(self.maps.interfaces.remove(&old.ifindex))
+    }
+
+    /// Notes how fast an endpoint may be. A bucket that is there stays as full as it is.
+    fn write_limits(&mut self, config: &EndpointConfig) -> Result<(), DataplaneError> {
+        let mut limits = config.limits;
+        if let Ok(old) = self.maps.limits.get(&config.slot, 0) {
+            limits.ingress.full_at = old.ingress.full_at;
+            limits.egress.full_at = old.egress.full_at;
+        }
+        Ok(self.maps.limits.insert(config.slot, limits, 0)?)
     }
 
     /// Tells whether some endpoint of a network is no port of its bridge.
@@ -429,6 +446,9 @@ impl Dataplane {
     }
 }
 
+/// The flags of an endpoint that has an entry in `LIMITS`.
+const LIMITED: u16 = Endpoint::LIMITS_INGRESS | Endpoint::LIMITS_EGRESS;
+
 /// An address of either family, as the maps have it, in an order.
 pub(super) type AnyKey = [u32; 4];
 
@@ -452,12 +472,15 @@ fn key(address: IpAddr) -> AnyKey {
 
 /// The endpoint's value, one generation younger than the old one.
 fn endpoint(config: &EndpointConfig, old: &Endpoint, quota: u32) -> Endpoint {
+    let flag = |set: bool, flag: u16| if set { flag } else { 0 };
     Endpoint {
         generation: old.generation.wrapping_add(1),
         ifindex: config.ifindex,
         quota,
         network: Zone(config.network),
-        flags: if config.bridged { 0 } else { Endpoint::UNBRIDGED },
+        flags: flag(!config.bridged, Endpoint::UNBRIDGED)
+            | flag(config.limits.ingress.is_set(), Endpoint::LIMITS_INGRESS)
+            | flag(config.limits.egress.is_set(), Endpoint::LIMITS_EGRESS),
         mac: config.mac,
         reserved: 0,
         v4: config.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
@@ -468,7 +491,8 @@ fn endpoint(config: &EndpointConfig, old: &Endpoint, quota: u32) -> Endpoint {
 
 /// The addresses under which an endpoint is found by its neighbours.
 fn neighbors(config: &EndpointConfig) -> impl Iterator<Item = (AnyKey, Neighbor)> + use<> {
-    let neighbor = Neighbor { endpoint: config.slot, ifindex: config.ifindex, mac: config.mac, flags: 0 };
+    let limited = if config.limits.ingress.is_set() { Neighbor::LIMITS_INGRESS } else { 0 };
+    let neighbor = Neighbor { endpoint: config.slot, ifindex: config.ifindex, mac: config.mac, flags: limited };
     let link_local = config.ipv6.map(|_| V6::link_local_of(config.mac).0);
     [config.ipv4.map(|v4| key(v4.into())), config.ipv6.map(|v6| key(v6.into())), link_local]
         .into_iter()
@@ -476,7 +500,7 @@ fn neighbors(config: &EndpointConfig) -> impl Iterator<Item = (AnyKey, Neighbor)
         .enumerate()
         .map(move |(index, address)| {
             let flags = if index == 0 { Neighbor::FIRST } else { 0 };
-            (address, Neighbor { flags, ..neighbor })
+            (address, Neighbor { flags: flags | limited, ..neighbor })
         })
 }
 

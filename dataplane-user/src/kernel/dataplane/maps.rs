@@ -11,6 +11,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, Map
 use dataplane_common::{
     Flow, FlowKey, V4, V6,
     address::AnyAddress,
+    bandwidth::Limits,
     fragment::{FragmentKey, Fragmented, Shelf, Waiting},
     layout::{
         AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, LinkKey, MAX_NETWORKS, Neighbor, Network,
@@ -48,6 +49,7 @@ pub(super) struct Maps {
     pub(super) trusted: HashMap<MapData, TrustedKey, u32>,
     pub(super) links: HashMap<MapData, LinkKey, u32>,
     pub(super) uplinks: HashMap<MapData, u32, Uplink>,
+    pub(super) limits: HashMap<MapData, u32, Limits>,
     pub(super) config: Array<MapData, Config>,
     pub(super) drops: PerCpuHashMap<MapData, DropKey, DropCount>,
     pub(super) socket_peers: HashMap<MapData, SocketPeerKey, SocketPeer>,
@@ -82,6 +84,7 @@ const SHAPES: &[Shape] = &[
     shape::<LinkKey, u32>("LINKS", MapType::Hash),
     shape::<u32, Uplink>("UPLINKS", MapType::Hash),
     shape::<u32, Config>("CONFIG", MapType::Array),
+    shape::<u32, Limits>("LIMITS", MapType::Hash),
     shape::<DropKey, DropCount>("DROPS", MapType::PerCpuHash),
     shape::<FlowKey<V4>, Flow<V4>>("FLOWS4", MapType::Hash),
     shape::<FlowKey<V6>, Flow<V6>>("FLOWS6", MapType::Hash),
@@ -184,6 +187,7 @@ impl Maps {
             trusted: open("TRUSTED")?.try_into()?,
             links: open("LINKS")?.try_into()?,
             uplinks: open("UPLINKS")?.try_into()?,
+            limits: open("LIMITS")?.try_into()?,
             config: open("CONFIG")?.try_into()?,
             drops: open("DROPS")?.try_into()?,
             socket_peers: open("SOCKET_PEERS")?.try_into()?,

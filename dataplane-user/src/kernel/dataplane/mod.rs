@@ -23,6 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use dataplane_common::bandwidth::{Limit, Limits};
 pub use dataplane_common::layout::PortCount;
 use dataplane_common::{DropReason, Protocol, layout};
 use ipnet::IpNet;
@@ -133,6 +134,8 @@ pub struct EndpointConfig {
     pub ipv4: Option<Ipv4Addr>,
     /// Its IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
+    /// How fast the container may send and receive.
+    pub limits: Limits,
 }
 
 /// A published port: one container port, wherever it is reached.

@@ -88,8 +88,27 @@ pub struct Runtime {
     /// Further names.
     #[serde(deserialize_with = "aliases")]
     pub aliases: Vec<String>,
-    /// Rates, which we cannot limit.
-    bandwidth: Option<Value>,
+    /// How fast it may be.
+    #[serde(deserialize_with = "nullable")]
+    pub bandwidth: Bandwidth,
+}
+
+/// How fast a container may be, from its point of view; 0 is no limit. Keys as in [`PortMapping`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Bandwidth {
+    /// What it receives, bits per second.
+    #[serde(alias = "IngressRate")]
+    pub ingress_rate: u64,
+    /// What may pass at once, bits.
+    #[serde(alias = "IngressBurst")]
+    pub ingress_burst: u64,
+    /// What it sends, bits per second.
+    #[serde(alias = "EgressRate")]
+    pub egress_rate: u64,
+    /// What may pass at once, bits.
+    #[serde(alias = "EgressBurst")]
+    pub egress_burst: u64,
 }
 
 /// A published port. Runtimes written in Go may leave its keys as they are in their source.
@@ -219,11 +238,6 @@ impl Config {
         check_name("network", &raw.name).map_err(|error| config(error.to_string()))?;
         let network = raw.network.filter(|name| !name.is_empty()).unwrap_or_else(|| raw.name.clone());
         let mut runtime = raw.runtime_config;
-        let limits = runtime.bandwidth.as_ref().and_then(Value::as_object);
-        if limits.is_some_and(|limits| limits.values().any(|value| value.as_u64() != Some(0))) {
-            let text = "the capability bandwidth is not supported: leave it out of the configuration's capabilities";
-            return Err(Error::new(Code::Unsupported, text));
-        }
         runtime.ips.extend(raw.args.cni.ips);
         if runtime.mac.is_empty() {
             runtime.mac = raw.args.cni.mac;

@@ -1,10 +1,11 @@
 //! From a call to what the agent is asked for.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::config::{PortMapping, is_default};
+use super::config::{Bandwidth, PortMapping, is_default};
 use super::{Call, Code, Config, Error, Ipam, Outcome};
 use crate::api::types::attachment::AttachRequest;
 use crate::api::types::endpoint::{EndpointIpamConfig, EndpointSettings};
@@ -97,6 +98,7 @@ pub fn attach(call: &Call, config: &Config, endpoint: &Endpoint) -> AttachReques
             }),
             mac_address: mac.unwrap_or_default(),
             aliases: Some(config.runtime.aliases.clone()),
+            driver_opts: Some(limits(&config.runtime.bandwidth)),
             ..Default::default()
         },
         publish: PublishRequest {
@@ -106,6 +108,19 @@ pub fn attach(call: &Call, config: &Config, endpoint: &Endpoint) -> AttachReques
         owner: owner(config),
         ..Default::default()
     }
+}
+
+/// The driver options for a container's bandwidth. Runtimes that know of no burst send the largest number that they have.
+fn limits(bandwidth: &Bandwidth) -> BTreeMap<String, String> {
+    let Bandwidth { ingress_rate, ingress_burst, egress_rate, egress_burst } = *bandwidth;
+    let burst = |bits: u64| if bits < i32::MAX as u64 { bits } else { 0 };
+    let options = [
+        ("spandrel.ingress_rate", ingress_rate),
+        ("spandrel.ingress_burst", burst(ingress_burst)),
+        ("spandrel.egress_rate", egress_rate),
+        ("spandrel.egress_burst", burst(egress_burst)),
+    ];
+    options.into_iter().filter(|(_, bits)| *bits != 0).map(|(key, bits)| (key.to_owned(), bits.to_string())).collect()
 }
 
 /// A published port as `-p` takes it.

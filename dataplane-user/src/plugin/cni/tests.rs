@@ -139,6 +139,27 @@ fn another_plugin_gives_addresses() {
 }
 
 #[test]
+fn bandwidth_as_runtimes_spell_it() {
+    let options = |bandwidth: Value| {
+        let config = json!({"cniVersion": "1.0.0", "name": "web", "runtimeConfig": {"bandwidth": bandwidth}});
+        let request = attach(&add(""), &parse(&config).unwrap(), &Endpoint::default());
+        json!(request.endpoint.driver_opts.unwrap())
+    };
+    let expected =
+        json!({"spandrel.ingress_rate": "1000", "spandrel.ingress_burst": "2000", "spandrel.egress_rate": "3000"});
+    let spelled =
+        json!({"ingressRate": 1000, "ingressBurst": 2000, "egressRate": 3000, "egressBurst": 4_294_967_295_u32});
+    assert_eq!(options(spelled), expected);
+    let as_go_does = json!({"IngressRate": 1000, "IngressBurst": 2000, "EgressRate": 3000, "EgressBurst": i32::MAX});
+    assert_eq!(options(as_go_does), expected);
+    for none in
+        [Value::Null, json!({}), json!({"ingressRate": 0, "ingressBurst": 0, "egressRate": 0, "egressBurst": 0})]
+    {
+        assert_eq!(options(none), json!({}));
+    }
+}
+
+#[test]
 fn what_is_refused() {
     let base = |further: Value| {
         let mut config = json!({"cniVersion": "1.0.0", "name": "web", "type": "spandrel-cni"});
@@ -153,7 +174,7 @@ fn what_is_refused() {
         (base(json!({"name": 1})), Code::Decode, "cannot read"),
         (base(json!({"ipam": {"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9"}})), Code::Unsupported, "ipRange"),
         (base(json!({"ipam": {"routes": [{"dst": "10.9.0.0/16"}]}})), Code::Unsupported, "10.9.0.0/16"),
-        (base(json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}})), Code::Unsupported, "bandwidth"),
+        (base(json!({"runtimeConfig": {"bandwidth": {"ingressRate": "fast"}}})), Code::Decode, "\"fast\""),
         (base(json!({"runtimeConfig": {"portMappings": [{"hostPort": 80}]}})), Code::Config, "container port"),
         (base(json!({"runtimeConfig": {"portMappings": [{"hostPort": 70000}]}})), Code::Decode, "70000"),
     ] {
@@ -161,8 +182,7 @@ fn what_is_refused() {
         assert!(error.code == code && error.message.contains(why), "{config}: {error:?}");
     }
     assert_eq!(Config::parse(b"{").unwrap_err().code, Code::Decode);
-    // A rate of nothing is none, and GC's older key is read, too.
-    parse(&base(json!({"runtimeConfig": {"bandwidth": {"ingressRate": 0}}}))).unwrap();
+    // GC's older key is read, too.
     let config = parse(&base(json!({"cni.dev/attachments": [{"containerID": "a", "ifname": "eth0"}]}))).unwrap();
     assert_eq!(config.valid, [Attachment { container: "a".into(), interface: "eth0".into() }]);
 }

@@ -4,6 +4,7 @@
 //! redirect is only told, which is all that a program does.
 
 mod attaching;
+mod bandwidth;
 mod containers;
 mod crossing;
 mod flows;
@@ -281,6 +282,7 @@ impl Bench {
             mac: mac(slot),
             ipv4: Some(format!("10.{network}.0.{host}").parse().unwrap()),
             ipv6: Some(format!("fd0{network}::{host}").parse().unwrap()),
+            limits: Limits::default(),
         }
     }
 

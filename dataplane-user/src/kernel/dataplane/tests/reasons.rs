@@ -6,6 +6,7 @@ use dataplane_common::{layout::Config, port::Pool};
 use socket2::{Domain, Protocol as SocketProtocol, SockAddr, Socket, Type};
 
 use super::{
+    bandwidth,
     neighbors::{ADVERTISEMENT, arp, discovery},
     packets::*,
     *,
@@ -146,6 +147,16 @@ fn scene(reason: DropReason) -> Option<Scene> {
                 bench.drops(A, DropReason::Tagged) > before
             });
             assert!(died, "{family:?}: it never came");
+        },
+        DropReason::IngressRate => |bench, family| {
+            bench.limit(B, bandwidth::ingress(bandwidth::SLOW));
+            bench.sends(A, &syn(family, family.b()));
+            shot(&bench.sends(A, &syn(family, family.b())));
+        },
+        DropReason::EgressRate => |bench, family| {
+            bench.limit(A, bandwidth::egress(bandwidth::SLOW));
+            bench.sends(A, &syn(family, family.outside()));
+            shot(&bench.sends(A, &syn(family, family.outside())));
         },
         DropReason::OtherFamily => |bench, family| {
             let other = if family == Family::V4 { Family::V6 } else { Family::V4 };
