@@ -1,7 +1,7 @@
 //! A kubelet's side of the Container Runtime Interface (`runtime.v1`), as far as networks are concerned: pods come and go. Of the messages
 //! in `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto` only those fields are here that are sent or looked at.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use prost::Message;
 use tonic::client::Grpc;
@@ -127,7 +127,7 @@ pub struct Condition {
 impl Cri {
     /// Connects to the runtime behind a socket.
     #[track_caller]
-    pub(crate) fn connect(socket: &PathBuf) -> Self {
+    pub(crate) fn connect(socket: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.or_fail("start a client of the CRI");
         let endpoint = Endpoint::try_from(format!("unix://{}", socket.display())).or_fail("name the runtime");

@@ -2,5 +2,5 @@
 //! `docker` is a server beside the API's.
 
 pub mod cni;
-pub mod netavark;
 pub mod docker;
+pub mod netavark;

@@ -213,7 +213,7 @@ fn a_look_changes_nothing_and_disturbs_nobody() {
     let (net, ctr) = (network("n"), container("c"));
     let store = Store::open(&path).unwrap();
     store.apply(&[Change::PutNetwork(&net), Change::PutContainer(&ctr)]).unwrap();
-    let wanted = Contents { networks: vec![net], containers: vec![ctr] };
+    let wanted = Contents { networks: vec![net], containers: vec![ctr], ..Contents::default() };
     let bytes = std::fs::read(&path).unwrap();
     assert_eq!(Store::peek(&path).unwrap().as_ref(), Some(&wanted));
     assert_eq!(std::fs::read(&path).unwrap(), bytes);

@@ -14,8 +14,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use spandrel::kernel::dataplane::{
-    Dataplane, Device, EndpointConfig, GatewayConfig, NetworkConfig, Options, PortConfig, PortEntry, UplinkConfig,
-    XdpMode,
+    Dataplane, Device, EndpointConfig, GatewayConfig, Limits, NetworkConfig, Options, PortConfig, PortEntry,
+    UplinkConfig, XdpMode,
 };
 use spandrel::kernel::{mount, sysctl};
 
