@@ -108,9 +108,27 @@ impl Docker<'_> {
         // Docker waits ten seconds for a command that ignores a signal, which all do that are process 1.
         let line = format!("run -d --name {name} --stop-timeout 0 {options} busybox /bin/busybox sleep 1000");
         self.client(&line).ok();
+        self.container(name)
+    }
+
+    /// The network namespace of a running container.
+    #[track_caller]
+    pub fn container(&self, name: &str) -> Net {
         let pid = self.client(&["inspect", "--format", "{{.State.Pid}}", name]).ok();
         let path = self.machine.path(format!("/proc/{pid}/ns/net"));
         Net::open(name, &path).or_fail(format_args!("enter Docker's container {name}"))
+    }
+
+    /// Kills the daemon. Its containers go on until another one finds them.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.daemon.signal(Signal::SIGKILL);
+        self.daemon.wait_within(LIMIT);
+    }
+
+    /// What the daemon has said.
+    pub fn log(&self) -> String {
+        self.daemon.stderr()
     }
 
     /// Ends the daemon, and with it its containers.

@@ -71,6 +71,9 @@ fn containers_on_networks() {
         }]);
     }
     assert_eq!(site.host.packet_filters(), [""; 0], "no rule on the host");
+    for program in ["iptables-save", "ip6tables-save", "nft list ruleset"] {
+        assert_eq!(site.host.command(program).ok(), "", "{program}");
+    }
     assert!(site.host.links().iter().all(|link| link.name != "docker_gwbridge" && link.name != "docker0"));
 
     for name in ["web", "friend", "stranger"] {

@@ -184,6 +184,27 @@ impl Agent {
         Ok(())
     }
 
+    /// Removes a network that its engine has done with, and what the engine has left on it. The engine is not going to hear that it cannot
+    /// be removed: one on which containers of our own are is ours from now on.
+    pub(super) async fn remove_engine_network(&mut self, engine: Engine, id: Id) -> Result<()> {
+        let Ok(network) = self.engine_network(engine, &id).cloned() else { return Ok(()) };
+        let handed = self.members(&id).filter(|(container, _)| container.engine().is_some());
+        for endpoint in handed.map(|(_, endpoint)| endpoint.id).collect::<Vec<_>>() {
+            self.take_back(endpoint).await?;
+        }
+        if self.members(&id).next().is_none() {
+            return self.remove_network(id.to_string()).await.map(drop);
+        }
+        tracing::warn!(
+            "{engine} has removed network {}, and containers are still on it: it is our own now",
+            network.name
+        );
+        let network = Network { engine: None, ..network };
+        self.store.apply(&[Change::PutNetwork(&network)])?;
+        self.networks.insert(id, network);
+        Ok(())
+    }
+
     /// Forgets a container whose namespace somebody else made, whoever that is.
     pub(super) async fn forget_attached(&mut self, id: &Id) -> Result<()> {
         match self.containers.get(id).cloned() {

@@ -32,7 +32,7 @@ use crate::kernel::process::Running;
 use crate::model::{
     AttachRequest, Container, Endpoint, EndpointRequest, Engine, Error, ExecRequest, HandoverRequest, Id, IpamConfig,
     KnownContainer, KnownNetwork, Network, NetworkCreate, PortBinding, PortRequest, PublishRequest, PublishedPort,
-    Result, RunRequest, State,
+    Result, RunRequest, Sandbox, State,
 };
 
 /// How long a stopped container may take to end by itself, unless told otherwise.
@@ -283,6 +283,11 @@ impl Handle {
         self.ask(move |agent| Box::pin(agent.take_back(endpoint))).await?
     }
 
+    /// Removes a network that an engine has done with. One that is not known is no error.
+    pub async fn remove_engine_network(&self, engine: Engine, id: Id) -> Result<()> {
+        self.ask(move |agent| Box::pin(agent.remove_engine_network(engine, id))).await?
+    }
+
     /// Looks after the interfaces that engines were to move; tells whether all are where they belong.
     pub async fn settle(&self) -> Result<bool> {
         self.ask(|agent| Box::pin(agent.settle())).await?
@@ -340,6 +345,12 @@ impl Handle {
         let (container, running) = self.look_up_any(reference).await?;
         match &container.sandbox {
             None => Ok((container, running)),
+            Some(Sandbox { engine: Some(engine), .. }) => {
+                let (name, command) = (&container.name, engine.as_str());
+                Err(Error::Forbidden(format!(
+                    "container {name} is {engine}'s, which runs its command: use `{command}`"
+                )))
+            }
             Some(sandbox) => Err(Error::Forbidden(format!(
                 "container {} has no command of ours: somebody else made its network namespace {}, `spandrel detach` takes it off its networks",
                 container.name,

@@ -17,8 +17,9 @@ use tokio::net::UnixStream;
 
 use crate::model::{KnownContainer, KnownNetwork};
 
-/// Of the events only that there is one matters.
-const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22network%22%5D%7D";
+/// Of the events only that there is one matters. `{"type":["container","network"],"event":["create","start","rename","connect"]}`, since
+/// each health check is an event, too.
+const EVENTS: &str = "/events?filters=%7B%22type%22:%5B%22container%22,%22network%22%5D,%22event%22:%5B%22create%22,%22start%22,%22rename%22,%22connect%22%5D%7D";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]

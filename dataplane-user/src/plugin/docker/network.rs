@@ -7,7 +7,7 @@ use super::types::{
     Joined, Nothing, OfEndpoint, OfNetwork, OperInfo,
 };
 use super::{Plugin, options};
-use crate::model::{Engine, ErrorKind, Id, Result};
+use crate::model::{Engine, Result};
 
 /// Whose everything here is.
 const DOCKER: Engine = Engine::Docker;
@@ -26,12 +26,7 @@ pub(super) async fn create(plugin: Plugin, call: CreateNetwork) -> Result<Nothin
 }
 
 pub(super) async fn delete(plugin: Plugin, call: OfNetwork) -> Result<Nothing> {
-    let id: Id = call.network_id.parse()?;
-    match plugin.agent.remove_network(&id.to_string()).await {
-        // It was removed behind Docker's back, which is what Docker wants now.
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        removed => _ = removed?,
-    }
+    plugin.agent.remove_engine_network(DOCKER, call.network_id.parse()?).await?;
     Ok(Nothing {})
 }
 
