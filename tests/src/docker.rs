@@ -3,21 +3,27 @@
 
 use std::env;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::debian;
 use crate::fail::OrFail;
+use crate::family::{Family, V4};
 use crate::host::{Host, SOCKET as AGENT_SOCKET};
 use crate::machine::Machine;
-use crate::net::Net;
+use crate::net::{Net, PATIENCE};
 use crate::process::{Output, Process, Words, within};
 
 /// How long the daemon may take to start or to stop.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Options for a host that is to have no rule of iptables.
+pub const WITHOUT_IPTABLES: &str = "--iptables=false --bridge=none";
 
 const SOCKET: &str = "unix:///run/docker.sock";
 
@@ -80,6 +86,25 @@ impl Host {
         command
     }
 
+    /// What the agent lists of a container, once it knows that engine's name for it.
+    #[track_caller]
+    pub fn listed(&self, name: &str) -> Value {
+        let found = within(PATIENCE, || {
+            let all = self.api("/containers/json");
+            let named = |container: &&Value| container["Names"][0] == format!("/{name}");
+            all.as_array()?.iter().find(named).cloned()
+        });
+        found.ok_or_else(|| self.api("/containers/json")).or_fail(format_args!("find {name} on the agent's list"))
+    }
+
+    /// Waits until the agent lists a network under that name.
+    #[track_caller]
+    pub fn wait_for_network(&self, name: &str) {
+        let listed =
+            || self.spandrel("network ls --format {{.Name}}").ok().lines().any(|line| line == name).then_some(());
+        within(PATIENCE, listed).ok_or("there is none").or_fail(format_args!("find the network {name}"));
+    }
+
     /// Runs a `docker` command against the agent to its end, such as `network ls`.
     #[track_caller]
     pub fn docker_cli(&self, line: &(impl Words + ?Sized)) -> Output {
@@ -117,6 +142,21 @@ impl Docker<'_> {
         let pid = self.client(&["inspect", "--format", "{{.State.Pid}}", name]).ok();
         let path = self.machine.path(format!("/proc/{pid}/ns/net"));
         Net::open(name, &path).or_fail(format_args!("enter Docker's container {name}"))
+    }
+
+    /// A container's place on a network, as Docker tells it.
+    #[track_caller]
+    pub fn place(&self, container: &str, network: &str) -> Value {
+        self.client(&["inspect", container]).json()[0]["NetworkSettings"]["Networks"][network].take()
+    }
+
+    /// A container's address on a network, as Docker tells it.
+    #[track_caller]
+    pub fn ip_on(&self, container: &str, network: &str, family: Family) -> IpAddr {
+        let place = self.place(container, network);
+        let field = if family == V4 { "IPAddress" } else { "GlobalIPv6Address" };
+        let address = place[field].as_str().and_then(|text| text.parse().ok());
+        address.ok_or(place).or_fail(format_args!("find the {field} of {container} on {network}"))
     }
 
     /// Kills the daemon. Its containers go on until another one finds them.

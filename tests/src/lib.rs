@@ -66,7 +66,7 @@ pub use containerd::{Containerd, CtrContainer};
 pub use cri::{Condition, Cri, PodPort};
 pub use crowd::Crowd;
 pub use debian::fetched;
-pub use docker::Docker;
+pub use docker::{Docker, WITHOUT_IPTABLES};
 pub use family::{Family, V4, V6};
 pub use flood::{Flood, Flooding};
 pub use host::{Agent, Answer, Host, RUN_DIR, SOCKET, STATE_DIR};

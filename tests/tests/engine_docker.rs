@@ -1,14 +1,10 @@
 //! Docker on Spandrel: the real dockerd from Debian, without iptables and without a bridge of its own, with `spandrel` as its network and
 //! IPAM driver.
 
-use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
 
 use hickory_proto::rr::RecordType;
-use serde_json::Value;
 use spandrel_tests::*;
-
-/// As a host is set up that is to have no rule of iptables.
-const DAEMON: &str = "--iptables=false --bridge=none";
 
 const CREATE: &str = "network create -d spandrel --ipam-driver spandrel";
 
@@ -19,32 +15,12 @@ fn site() -> Site {
     site
 }
 
-/// A container's address on a network, as Docker tells it.
-#[track_caller]
-fn ip(docker: &Docker<'_>, container: &str, network: &str, family: Family) -> IpAddr {
-    let details = docker.client(&["inspect", container]).json();
-    let field = if family == V4 { "IPAddress" } else { "GlobalIPv6Address" };
-    let place = &details[0]["NetworkSettings"]["Networks"][network];
-    place[field].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {field} in {place}"))
-}
-
-/// What `spandrel ps` lists, once Docker has told what its containers are called.
-#[track_caller]
-fn listed(host: &Host, name: &str) -> Value {
-    let found = within(PATIENCE, || {
-        let all = host.api("/containers/json");
-        let named = |container: &&Value| container["Names"][0] == format!("/{name}");
-        all.as_array().expect("a list").iter().find(named).cloned()
-    });
-    found.unwrap_or_else(|| panic!("{name} is not listed: {}", host.api("/containers/json")))
-}
-
 /// The whole of a Docker container's life, and that nothing of it is left; rows 1, 2, 4, 5, 7, 8, 9, 11 and 14 of SEMANTICS §1 in both families.
 #[test]
 fn containers_on_networks() {
     let site = site();
     let before = site.host.state();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} --ipv6 --subnet 10.7.0.0/24 --subnet fd07::/64 front")).ok();
     docker.client(&format!("{CREATE} --ipv6 back")).ok();
     let web = docker.run("web", &format!("--network front {PUBLISH}"));
@@ -53,7 +29,7 @@ fn containers_on_networks() {
     site.internet.add_route("10.7.0.0".parse().unwrap(), 24, site.public(V4));
     site.internet.add_route("fd07::".parse().unwrap(), 64, site.public(V6));
     for family in Family::BOTH {
-        let at = |name, network| ip(&docker, name, network, family);
+        let at = |name, network| docker.ip_on(name, network, family);
         let (own, public, gateway) = (at("web", "front"), site.public(family), site.host.gateway("front", family));
         let services = web.serve(family.any());
         services.assert_reached(&friend, own, at("friend", "front"));
@@ -89,19 +65,76 @@ fn containers_on_networks() {
 #[test]
 fn names() {
     let site = site();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} front")).ok();
     docker.run("web", "--network front --network-alias www");
     let friend = docker.run("friend", "--network front");
-    let web = ip(&docker, "web", "front", V4);
+    let web = docker.ip_on("web", "front", V4);
     for name in ["web", "www"] {
         let said = docker.client(&format!("exec friend /bin/busybox nslookup {name} 127.0.0.11"));
         assert!(said.stdout.contains(&web.to_string()), "{said:?}");
     }
     drop(friend);
-    listed(&site.host, "web");
+    site.host.listed("web");
     let ours = site.host.run_container("--name ours --network front");
     assert_eq!(ours.addresses_of("web", RecordType::A), [web]);
-    assert_ne!(ours.ip(V4), ip(&docker, "friend", "front", V4));
+    assert_ne!(ours.ip(V4), docker.ip_on("friend", "front", V4));
     ours.ping(web).expect("a neighbour of Docker's");
+}
+
+/// Without Docker's own socket containers are called by number, and everything else is as ever.
+#[test]
+fn without_names() {
+    let site = Site::with_agent("--docker-socket /run/elsewhere.sock");
+    site.host.install_debian();
+    let docker = site.host.docker(WITHOUT_IPTABLES);
+    docker.client(&format!("{CREATE} front")).ok();
+    let web = docker.run("web", &format!("--network front {PUBLISH}"));
+    let friend = docker.run("friend", "--network front");
+    let services = web.serve(V4.any());
+    services.assert_reached(&friend, docker.ip_on("web", "front", V4), docker.ip_on("friend", "front", V4));
+    services.assert_reached_at(&site.internet, site.public(V4), PUBLISHED, site.uplink.outside(V4));
+    let key = docker.client("inspect --format {{.NetworkSettings.SandboxKey}} web").ok();
+    let (_, number) = key.rsplit_once('/').expect("a path");
+    assert_eq!(site.host.spandrel(&["port", &format!("docker-{number}"), "80"]).ok(), "0.0.0.0:8080\n[::]:8080");
+}
+
+/// The driver's socket: there with the agent and gone with it, taken over from one that was killed, elsewhere or nowhere if that is
+/// wanted. What is no socket is left alone, and the agent runs without a driver unless it was told where.
+#[test]
+fn the_drivers_socket() {
+    let (usual, elsewhere) = ("/run/docker/plugins/spandrel.sock", "/run/a/b.sock");
+    let mut site = Site::new();
+    let there = |path: &str| site.host.path(path).exists();
+    let appears = |path: &str| assert!(within(PATIENCE, || there(path).then_some(())).is_some(), "no {path}");
+    appears(usual);
+    site.agent.kill();
+    assert!(there(usual), "left over");
+    let mut agent = site.host.agent();
+    let answers = || UnixStream::connect(site.host.path(usual)).ok();
+    assert!(within(PATIENCE, answers).is_some(), "taken over");
+    agent.stop();
+    assert!(!there(usual));
+
+    let mut agent = site.host.agent_with(&format!("--docker-plugin {elsewhere}"));
+    appears(elsewhere);
+    assert!(!there(usual));
+    agent.stop();
+    let mut agent = site.host.agent_with("--docker-plugin none");
+    assert!(!there(usual) && !there(elsewhere));
+    agent.stop();
+
+    for path in [usual, elsewhere] {
+        site.host.write(path, "somebody else's");
+    }
+    let mut agent = site.host.agent();
+    let warned = within(PATIENCE, || agent.log().contains("there is no driver for Docker").then_some(()));
+    assert!(warned.is_some(), "{}", agent.log());
+    agent.stop();
+    let asked = format!("agent --state-dir {STATE_DIR} --docker-plugin {elsewhere}");
+    let refused = site.host.spandrel(&asked);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("b.sock is in the way and is not a socket: choose another path with --docker-plugin")
+    );
 }

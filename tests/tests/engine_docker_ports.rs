@@ -3,11 +3,8 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use spandrel_tests::*;
-
-/// As a host is set up that is to have no rule of iptables.
-const DAEMON: &str = "--iptables=false --bridge=none";
 
 /// A site whose host has Debian's programs.
 fn site() -> Site {
@@ -19,7 +16,7 @@ fn site() -> Site {
 /// A daemon with a network `front`, which has both families.
 #[track_caller]
 fn docker(site: &Site) -> Docker<'_> {
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client("network create -d spandrel --ipam-driver spandrel --ipv6 front").ok();
     docker
 }
@@ -28,17 +25,6 @@ fn docker(site: &Site) -> Docker<'_> {
 fn bind(host: &Host, address: &str) -> std::io::Result<TcpListener> {
     let address: SocketAddr = address.parse().expect("an address");
     host.run(|| TcpListener::bind(address))
-}
-
-/// The line of `spandrel ps` for a container of this name, once Docker has told what it is called.
-#[track_caller]
-fn listed(host: &Host, name: &str) -> Value {
-    let found = within(PATIENCE, || {
-        let all = host.api("/containers/json");
-        let named = |container: &&Value| container["Names"][0] == format!("/{name}");
-        all.as_array().expect("a list").iter().find(named).cloned()
-    });
-    found.unwrap_or_else(|| panic!("{name} is not listed: {}", host.api("/containers/json")))
 }
 
 /// A published port is the host's own port as long as the container runs, and free at once when it stops.
@@ -66,7 +52,7 @@ fn taken_ports_are_refused() {
     let docker = docker(&site);
     let _others = bind(&site.host, "0.0.0.0:7070").expect("a port of the host's");
     docker.run("web", "--network front -p 8080:80");
-    listed(&site.host, "web");
+    site.host.listed("web");
     let ours = site.host.run_container("--name ours -p 6060:80");
     let before = site.host.state();
     for (port, words) in [
@@ -95,7 +81,7 @@ fn ports_are_shown_under_dockers_names() {
     let site = site();
     let docker = docker(&site);
     docker.run("web", "--network front -p 8080:80 -p 127.0.0.1:5353:53/udp --expose 99");
-    let line = listed(&site.host, "web");
+    let line = site.host.listed("web");
     let id = docker.client("inspect --format {{.Id}} web").ok();
     assert_eq!(line["Id"], json!(id));
     assert_eq!(
@@ -109,7 +95,7 @@ fn ports_are_shown_under_dockers_names() {
     assert_eq!(site.host.spandrel(&["port", &id[..12], "53/udp"]).ok(), "127.0.0.1:5353");
     assert!(site.host.spandrel("network ls").ok().contains("front"), "the network's name");
     docker.client("rename web shop").ok();
-    listed(&site.host, "shop");
+    site.host.listed("shop");
     assert_eq!(site.host.spandrel("port shop 80").ok(), "0.0.0.0:8080\n[::]:8080");
 }
 
@@ -122,7 +108,7 @@ fn ports_are_chosen() {
     docker.run("second", "--network front -p 9000-9001:90");
     docker.run("third", "--network front -P --expose 70");
     let of = |name: &str, port: &str| {
-        listed(&site.host, name);
+        site.host.listed(name);
         let said = site.host.spandrel(&["port", name, port]).ok();
         said.lines().next().and_then(|line| line.strip_prefix("0.0.0.0:")?.parse::<u16>().ok()).expect(&said)
     };
@@ -140,7 +126,7 @@ fn ports_of_a_running_container() {
     let site = site();
     let docker = docker(&site);
     let web = docker.run("web", "--network front");
-    listed(&site.host, "web");
+    site.host.listed("web");
     let _server = web.tcp_listen(V4.any(), 80);
     site.host.spandrel("publish web 8080:80").ok();
     site.internet.tcp_connect(site.public(V4), 8080).expect("published");

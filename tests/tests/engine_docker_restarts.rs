@@ -1,14 +1,11 @@
 //! Docker and the agent come and go in any order: what runs goes on, and nothing is left of what has ended.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
 use spandrel_tests::*;
-
-/// As a host is set up that is to have no rule of iptables.
-const DAEMON: &str = "--iptables=false --bridge=none";
 
 const CREATE: &str = "network create -d spandrel --ipam-driver spandrel";
 
@@ -17,13 +14,6 @@ fn site() -> Site {
     let site = Site::new();
     site.host.install_debian();
     site
-}
-
-/// A container's IPv4 address on the network `front`, as Docker tells it.
-#[track_caller]
-fn ip(docker: &Docker<'_>, container: &str) -> IpAddr {
-    let format = "{{.NetworkSettings.Networks.front.IPAddress}}";
-    docker.client(&["inspect", "--format", format, container]).ok().parse().expect("an address")
 }
 
 /// Whether a process of the host could have this TCP port.
@@ -57,7 +47,7 @@ fn wait_for(host: &Host, names: &[&str]) {
 fn the_agent_restarts() {
     let mut site = site();
     let before = site.host.state();
-    let mut docker = site.host.docker(DAEMON);
+    let mut docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} front")).ok();
     let web = docker.run("web", &format!("--network front {PUBLISH}"));
     let friend = docker.run("friend", "--network front");
@@ -71,11 +61,11 @@ fn the_agent_restarts() {
     wait_for(&site.host, &["friend", "web"]);
     assert!(!is_free(&site.host, 8080));
     let services = web.serve(V4.any());
-    services.assert_reached(&friend, ip(&docker, "web"), ip(&docker, "friend"));
+    services.assert_reached(&friend, docker.ip_on("web", "front", V4), docker.ip_on("friend", "front", V4));
     services.assert_reached_at(&site.internet, site.public(V4), PUBLISHED, site.uplink.outside(V4));
     drop(services);
     let late = docker.run("late", "--network front");
-    web.serve(V4.any()).assert_reached(&late, ip(&docker, "web"), ip(&docker, "late"));
+    web.serve(V4.any()).assert_reached(&late, docker.ip_on("web", "front", V4), docker.ip_on("late", "front", V4));
     docker.client("restart -t 0 web").ok();
     assert!(!is_free(&site.host, 8080));
     docker.client("rm -f web friend late").ok();
@@ -89,7 +79,7 @@ fn the_agent_restarts() {
 #[test]
 fn the_agent_is_away() {
     let mut site = site();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} front")).ok();
     docker.run("web", "--network front -p 8080:80");
     let friend = docker.run("friend", "--network front");
@@ -106,7 +96,11 @@ fn the_agent_is_away() {
     assert!(is_free(&site.host, 8080));
     docker.client("rm -f late web").ok();
     let late = docker.run("late", "--network front -p 8080:80");
-    late.serve(V4.any()).assert_reached(&friend, ip(&docker, "late"), ip(&docker, "friend"));
+    late.serve(V4.any()).assert_reached(
+        &friend,
+        docker.ip_on("late", "front", V4),
+        docker.ip_on("friend", "front", V4),
+    );
     docker.client("rm -f late friend").ok();
     docker.client("network rm front").ok();
 }
@@ -116,12 +110,12 @@ fn the_agent_is_away() {
 fn dockerd_restarts_under_its_containers() {
     let site = site();
     let before = site.host.state();
-    let options = format!("{DAEMON} --live-restore");
+    let options = format!("{WITHOUT_IPTABLES} --live-restore");
     let mut docker = site.host.docker(&options);
     docker.client(&format!("{CREATE} front")).ok();
     let web = docker.run("web", &format!("--network front {PUBLISH}"));
     wait_for(&site.host, &["web"]);
-    let own = ip(&docker, "web");
+    let own = docker.ip_on("web", "front", V4);
     let transfer = Transfer::start(&site.internet, (site.public(V4), PUBLISHED.0), &web, TCP_PORT);
     docker.stop();
     drop(docker);
@@ -129,11 +123,11 @@ fn dockerd_restarts_under_its_containers() {
     let mut docker = site.host.docker(&options);
     transfer.assert_moves();
     transfer.finish();
-    assert_eq!(ip(&docker, "web"), own);
+    assert_eq!(docker.ip_on("web", "front", V4), own);
     assert!(!is_free(&site.host, 8080));
     let friend = docker.run("friend", "--network front");
-    assert_ne!(ip(&docker, "friend"), own, "the address is still taken");
-    web.serve(V4.any()).assert_reached(&friend, own, ip(&docker, "friend"));
+    assert_ne!(docker.ip_on("friend", "front", V4), own, "the address is still taken");
+    web.serve(V4.any()).assert_reached(&friend, own, docker.ip_on("friend", "front", V4));
     docker.client("rm -f web friend").ok();
     assert!(is_free(&site.host, 8080));
     docker.client("network rm front").ok();
@@ -147,7 +141,7 @@ fn dockerd_restarts_under_its_containers() {
 fn dockerd_restarts_with_its_containers() {
     let site = site();
     let before = site.host.state();
-    let mut docker = site.host.docker(DAEMON);
+    let mut docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} front")).ok();
     docker.run("web", &format!("--restart always --network front {PUBLISH}"));
     docker.run("once", "--network front -p 9090:90");
@@ -161,7 +155,7 @@ fn dockerd_restarts_with_its_containers() {
         if !killed {
             assert!(is_free(&site.host, 8080), "stopped with dockerd");
         }
-        docker = site.host.docker(DAEMON);
+        docker = site.host.docker(WITHOUT_IPTABLES);
         wait_for(&site.host, &["web"]);
         assert!(is_free(&site.host, 9090));
         let web = within(PATIENCE, || {
@@ -171,7 +165,7 @@ fn dockerd_restarts_with_its_containers() {
         let web = web.expect("web runs again");
         let services = web.serve(V4.any());
         services.assert_reached_at(&site.internet, site.public(V4), PUBLISHED, site.uplink.outside(V4));
-        services.assert_reached(&site.host, ip(&docker, "web"), site.host.gateway("front", V4));
+        services.assert_reached(&site.host, docker.ip_on("web", "front", V4), site.host.gateway("front", V4));
     }
     docker.client("rm -f web once").ok();
     docker.client("network rm front").ok();
@@ -184,7 +178,7 @@ fn dockerd_restarts_with_its_containers() {
 #[test]
 fn dockerd_starts_first() {
     let mut site = site();
-    let mut docker = site.host.docker(DAEMON);
+    let mut docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} front")).ok();
     docker.run("web", &format!("--restart always --network front {PUBLISH}"));
     docker.stop();
@@ -197,7 +191,7 @@ fn dockerd_starts_first() {
             thread::sleep(Duration::from_secs(3));
             host.agent()
         });
-        let docker = host.docker(DAEMON);
+        let docker = host.docker(WITHOUT_IPTABLES);
         (agent.join().expect("the agent starts"), docker)
     });
     site.agent = agent;

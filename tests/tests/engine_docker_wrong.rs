@@ -2,11 +2,10 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
 
 use spandrel_tests::*;
-
-/// As a host is set up that is to have no rule of iptables.
-const DAEMON: &str = "--iptables=false --bridge=none";
 
 const CREATE: &str = "network create -d spandrel --ipam-driver spandrel";
 
@@ -20,6 +19,17 @@ fn site() -> Site {
     let site = Site::new();
     site.host.install_debian();
     site
+}
+
+/// What the driver answers to a call.
+fn call(site: &Site, name: &str, body: &str) -> String {
+    let mut stream = UnixStream::connect(site.host.path(PLUGIN)).expect("the driver's socket");
+    let head =
+        format!("POST /{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all((head + body).as_bytes()).expect("a call");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
 }
 
 /// Demands that a `docker` command is refused in a sentence with all of `words`, and that nothing has changed here.
@@ -41,7 +51,7 @@ fn assert_refused(site: &Site, docker: &Docker<'_>, line: &str, words: &[&str]) 
 #[test]
 fn the_agent_does_not_run() {
     let mut site = site();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     site.agent.stop();
     let said = docker.client(&format!("{CREATE} front"));
     assert!(said.code == Some(1) && said.stderr.contains("spandrel") && said.stderr.lines().count() == 1, "{said:?}");
@@ -53,11 +63,7 @@ fn the_agent_does_not_run() {
 #[test]
 fn docker_is_newer_than_the_agent() {
     let site = site();
-    let mut stream = UnixStream::connect(site.host.path(PLUGIN)).expect("the driver's socket");
-    let call = "POST /NetworkDriver.Teleport HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
-    stream.write_all(call.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = call(&site, "NetworkDriver.Teleport", "{}");
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     assert!(answer.contains("does not know Docker's call NetworkDriver.Teleport: install a newer one"), "{answer}");
 }
@@ -66,7 +72,7 @@ fn docker_is_newer_than_the_agent() {
 #[test]
 fn the_network_was_removed_behind_dockers_back() {
     let site = site();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     let id = docker.client(&format!("{CREATE} front")).ok();
     site.host.spandrel(&["network", "rm", &id]).ok();
     let words = ["is not known to Spandrel any more", "`docker network rm`", &id[..12]];
@@ -80,11 +86,10 @@ fn the_network_was_removed_behind_dockers_back() {
 #[test]
 fn the_namespace_is_gone() {
     let site = site();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} front")).ok();
     docker.run("web", "--network front -p 8080:80");
-    let found = within(PATIENCE, || site.host.spandrel("port web").stdout.contains("8080").then_some(()));
-    assert!(found.is_some(), "it has its name");
+    site.host.listed("web");
     // Somebody takes the interface away, and with it everything that Docker could move.
     let host_end = site.host.links().into_iter().find(|link| link.kind == "veth" && link.master.is_some());
     let name = host_end.expect("the host's end of the container's interface").name;
@@ -101,17 +106,18 @@ fn the_namespace_is_gone() {
 #[test]
 fn addresses_are_taken() {
     let site = site();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} --subnet 10.7.0.0/24 front")).ok();
     docker.client("network create -d spandrel --subnet 10.8.0.0/24 theirs").ok();
-    let named = within(PATIENCE, || site.host.spandrel("network ls").stdout.contains("theirs").then_some(()));
-    assert!(named.is_some(), "the network has its name");
+    site.host.wait_for_network("theirs");
     for (network, address) in [("front", "10.7.0.9"), ("theirs", "10.8.0.9")] {
         site.host.run_container(&format!("--name ours-{network} --network {network} --ip {address}"));
         let line = format!("run -d --name late --network {network} --ip {address} {SLEEP}");
         let words = ["Address already in use", address, &format!("belongs to container ours-{network}")];
         assert_refused(&site, &docker, &line, &words);
     }
+    // Of addresses that Docker gives out without us nobody knows which are free.
+    site.host.assert_refused("run -d --network theirs sleep 9", &["Docker gives out the addresses 10.8.0.0/24"]);
     let line = format!("run -d --name late --network front --ip 10.9.0.9 {SLEEP}");
     assert_refused(&site, &docker, &line, &["10.9.0.9"]);
 }
@@ -120,10 +126,9 @@ fn addresses_are_taken() {
 #[test]
 fn a_network_with_containers_of_our_own_is_removed() {
     let site = site();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} front")).ok();
-    let named = within(PATIENCE, || site.host.spandrel("network ls").stdout.contains("front").then_some(()));
-    assert!(named.is_some(), "the network has its name");
+    site.host.wait_for_network("front");
     let ours = site.host.run_container("--name ours --network front");
     docker.client("network rm front").ok();
     ours.ping(Site::far(V4)).expect("it is still on its network");
@@ -136,7 +141,7 @@ fn a_network_with_containers_of_our_own_is_removed() {
 fn networks_are_refused() {
     let site = site();
     site.host.create_network("--subnet 10.7.0.0/16 ours");
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     for (arguments, words) in [
         ("--ipam-driver spandrel --subnet 10.7.1.0/24", ["10.7.1.0/24 overlaps 10.7.0.0/16 of network ours", ""]),
         ("--subnet 10.7.1.0/24", ["10.7.1.0/24 overlaps 10.7.0.0/16 of network ours", ""]),
@@ -153,7 +158,7 @@ fn networks_are_refused() {
 #[test]
 fn the_agent_has_forgotten_everything() {
     let mut site = site();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} front")).ok();
     docker.run("web", "--network front -p 8080:80");
     site.agent.kill();
@@ -172,15 +177,14 @@ fn the_agent_has_forgotten_everything() {
 fn docker_has_forgotten_everything() {
     let site = site();
     let before = site.host.links().len();
-    let mut docker = site.host.docker(DAEMON);
+    let mut docker = site.host.docker(WITHOUT_IPTABLES);
     docker.client(&format!("{CREATE} front")).ok();
     docker.run("web", "--network front -p 8080:80");
-    let named = within(PATIENCE, || site.host.spandrel("port web").stdout.contains("8080").then_some(()));
-    assert!(named.is_some(), "it has its name");
+    site.host.listed("web");
     docker.kill();
     drop(docker);
     site.host.command(&["sh", "-c", "rm -rf /run/docker-data/network /run/docker-data/containers"]).ok();
-    let docker = site.host.docker(DAEMON);
+    let docker = site.host.docker(WITHOUT_IPTABLES);
     assert!(!docker.client("network ls").ok().contains("front"));
     site.host.assert_refused("network disconnect front web", &["Docker's", "docker network disconnect"]);
     site.host.assert_refused("stop web", &["Docker's", "use `docker`"]);
@@ -192,4 +196,21 @@ fn docker_has_forgotten_everything() {
     docker.client("network rm front").ok();
     assert_eq!(site.host.links().len(), before, "{:?}", site.host.links());
     assert_eq!(site.host.spandrel("ps -q").ok(), "");
+}
+
+/// A subnet for a network that was never made, since Docker crashed in between: who has it is said, and after a while nobody has it.
+#[test]
+fn docker_has_forgotten_a_subnet() {
+    let site = site();
+    let docker = site.host.docker(WITHOUT_IPTABLES);
+    call(&site, "IpamDriver.RequestPool", r#"{"AddressSpace":"local","Pool":"10.7.0.0/24"}"#);
+    let create = "network create --subnet 10.7.0.0/16 ours";
+    site.host.assert_refused(create, &["overlaps 10.7.0.0/24 of Docker, which has asked for it"]);
+    docker.client(&format!("{CREATE} first")).ok();
+    site.host.wait_for_network("first");
+    site.host.assert_refused(create, &["10.7.0.0/24"]);
+    thread::sleep(Duration::from_secs(61));
+    docker.client(&format!("{CREATE} second")).ok();
+    site.host.wait_for_network("second");
+    site.host.create_network("--subnet 10.7.0.0/16 ours");
 }

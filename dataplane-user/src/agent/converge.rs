@@ -61,6 +61,7 @@ impl Agent {
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
             blocks: BTreeMap::new(),
+            unused_blocks: HashMap::new(),
             ipam: Ipam::default(),
             network_slots: RangeSet::default(),
             endpoint_slots: RangeSet::default(),

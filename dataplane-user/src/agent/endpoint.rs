@@ -76,6 +76,7 @@ impl Agent {
                 owner.name, network.name
             )));
         }
+        self.check_addresses(network, container, &request)?;
         let kept = self.kept_addresses(&network.id);
         let ipv4 = self.ipam.allocate(network, false, request.ipv4.map(IpAddr::V4), &kept)?;
         let rest = match self.ipam.allocate(network, true, request.ipv6.map(IpAddr::V6), &kept) {

@@ -269,6 +269,8 @@ impl Agent {
         containers: Vec<KnownContainer>,
         networks: Vec<KnownNetwork>,
     ) -> Result<bool> {
+        let used: Vec<_> = networks.iter().flat_map(|network| network.subnets.iter().copied()).collect();
+        self.forget_blocks(engine, &used)?;
         for network in networks {
             self.rename_network(engine, network).await?;
         }
@@ -305,7 +307,7 @@ impl Agent {
     }
 
     async fn rename_network(&mut self, engine: Engine, known: KnownNetwork) -> Result<()> {
-        let KnownNetwork { id, name } = known;
+        let KnownNetwork { id, name, .. } = known;
         let Some(old) = self.networks.get(&id).filter(|network| network.engine == Some(engine)) else { return Ok(()) };
         let taken = self.networks.values().any(|network| network.name == name);
         if taken || check_name("network", &name).is_err() {

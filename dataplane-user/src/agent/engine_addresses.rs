@@ -4,13 +4,17 @@
 //! the other way round.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 use super::state::Agent;
 use crate::ipam::{AddressPool, Wish, plan_subnets};
-use crate::model::{AddressBlock, Engine, Error, Id, IpamConfig, Network, Result, Subnet};
+use crate::model::{AddressBlock, Container, EndpointRequest, Engine, Error, Id, IpamConfig, Network, Result, Subnet};
 use crate::store::Change;
+
+/// How long an engine may take from asking for a subnet to having a network there.
+const GRACE: Duration = Duration::from_secs(60);
 
 impl Agent {
     /// Takes a subnet for an engine: the one that it names, or a free one of the pools.
@@ -81,6 +85,47 @@ impl Agent {
     pub(super) fn given_out(&self, network: &Id) -> impl Iterator<Item = IpAddr> {
         let subnets = self.networks.get(network).into_iter().flat_map(|network| &network.subnets);
         subnets.filter_map(|subnet| self.blocks.get(&subnet.subnet)).flat_map(|block| block.taken.iter().copied())
+    }
+
+    /// Where an engine has the addresses from somewhere else, nobody knows which are free.
+    pub(super) fn check_addresses(
+        &self,
+        network: &Network,
+        container: &Container,
+        request: &EndpointRequest,
+    ) -> Result<()> {
+        let Some(engine) = network.engine.filter(|_| container.engine().is_none()) else { return Ok(()) };
+        let is_open = |subnet: &&Subnet| {
+            let wanted = if subnet.subnet.addr().is_ipv4() { request.ipv4.is_some() } else { request.ipv6.is_some() };
+            !wanted && !self.blocks.contains_key(&subnet.subnet)
+        };
+        match network.subnets.iter().find(is_open) {
+            None => Ok(()),
+            Some(Subnet { subnet, .. }) => Err(Error::Forbidden(format!(
+                "{engine} gives out the addresses {subnet} of network {} by itself: ask for one by name, or create the network with `--ipam-driver spandrel`",
+                network.name
+            ))),
+        }
+    }
+
+    /// Gives back the subnets that an engine has not any more, though it never said so: it crashed before it had a network there. `used` are
+    /// those of its networks. One that is about to be made is not among these yet, so there is a time of grace.
+    pub(super) fn forget_blocks(&mut self, engine: Engine, used: &[IpNet]) -> Result<()> {
+        let networks: Vec<IpNet> = self.networks.values().flat_map(|n| &n.subnets).map(|s| s.subnet).collect();
+        let unused = |block: &&AddressBlock| {
+            block.engine == engine && !used.contains(&block.subnet) && !networks.contains(&block.subnet)
+        };
+        let unused: Vec<IpNet> = self.blocks.values().filter(unused).map(|block| block.subnet).collect();
+        self.unused_blocks.retain(|subnet, _| unused.contains(subnet));
+        for subnet in unused {
+            let since = *self.unused_blocks.entry(subnet).or_insert_with(Instant::now);
+            if since.elapsed() > GRACE {
+                tracing::info!("{engine} has forgotten the addresses {subnet}");
+                self.unused_blocks.remove(&subnet);
+                self.release_block(subnet)?;
+            }
+        }
+        Ok(())
     }
 
     fn owner(&self, network: &Id, address: IpAddr) -> Option<&str> {

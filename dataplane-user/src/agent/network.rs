@@ -287,10 +287,13 @@ impl Agent {
     /// What every new subnet must keep clear of.
     pub(super) fn all_surroundings(&self) -> Result<Surroundings> {
         let networks = self.networks.values();
-        let networks = networks.flat_map(|network| network.subnets.iter().map(|s| (s.subnet, network.name.clone())));
+        let networks = networks
+            .flat_map(|network| network.subnets.iter().map(|s| (s.subnet, format!("network {}", network.name))));
         let networks: Vec<_> = networks.collect();
         // Until the network is there, nobody knows what it will be called.
-        let blocks = self.blocks.values().map(|block| (block.subnet, format!("of {}", block.engine)));
+        let whose =
+            |block: &AddressBlock| format!("{}, which has asked for it and has no network there yet", block.engine);
+        let blocks = self.blocks.values().map(|block| (block.subnet, whose(block)));
         let blocks: Vec<_> = blocks.filter(|(net, _)| networks.iter().all(|(other, _)| other != net)).collect();
         let networks = networks.into_iter().chain(blocks).collect();
         let mut host = self.host.routes.clone();

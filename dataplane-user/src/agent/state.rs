@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
@@ -135,6 +136,8 @@ pub(super) struct Agent {
     pub(super) containers: BTreeMap<Id, Container>,
     /// The subnets of which engines give out the addresses.
     pub(super) blocks: BTreeMap<IpNet, AddressBlock>,
+    /// Those of them that no network of theirs has, and since when that is known.
+    pub(super) unused_blocks: HashMap<IpNet, Instant>,
     /// Taken addresses and slots; derived from the two above.
     pub(super) ipam: Ipam,
     pub(super) network_slots: RangeSet,

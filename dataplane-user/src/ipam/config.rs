@@ -137,7 +137,7 @@ fn check_subnet(net: IpNet, gateway: bool, surroundings: &Surroundings) -> Resul
     match surroundings.networks.iter().find(|(other, _)| overlap(other, &net)) {
         None => Ok(()),
         Some((other, name)) => Err(Error::Forbidden(format!(
-            "invalid pool request: Pool overlaps with other one on this address space: {net} overlaps {other} of network {name}"
+            "invalid pool request: Pool overlaps with other one on this address space: {net} overlaps {other} of {name}"
         ))),
     }
 }
@@ -228,7 +228,7 @@ mod tests {
 
     fn surroundings() -> Surroundings {
         Surroundings {
-            networks: vec![("172.17.0.0/16".parse().unwrap(), "bridge".into())],
+            networks: vec![("172.17.0.0/16".parse().unwrap(), "network bridge".into())],
             host: vec!["10.1.0.0/16".parse().unwrap()],
         }
     }

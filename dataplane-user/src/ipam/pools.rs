@@ -102,7 +102,7 @@ pub fn ula_prefix(host_id: [u8; 5]) -> Ipv6Net {
 /// What a new subnet must keep clear of.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// Subnets of existing networks, with the networks' names. Overlaps are refused.
+    /// Subnets that somebody has, with what is to be said of whom, such as `network web`. Overlaps are refused.
     pub networks: Vec<(IpNet, String)>,
     /// Routes and resolvers of the host. Subnets that we choose ourselves avoid them.
     pub host: Vec<IpNet>,

@@ -70,6 +70,8 @@ pub struct KnownNetwork {
     pub id: Id,
     /// Its name.
     pub name: String,
+    /// Its subnets.
+    pub subnets: Vec<IpNet>,
 }
 
 /// A subnet of which an engine asks for one address after the other, as it is kept in the store.

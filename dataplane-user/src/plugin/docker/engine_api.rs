@@ -48,6 +48,20 @@ struct Endpoint {
 struct Network {
     id: String,
     name: String,
+    #[serde(rename = "IPAM", default)]
+    ipam: Ipam,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Ipam {
+    config: Option<Vec<IpamConfig>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct IpamConfig {
+    subnet: String,
 }
 
 /// The running containers, one entry for each of their endpoints.
@@ -70,10 +84,11 @@ fn known(container: &Container) -> impl Iterator<Item = KnownContainer> {
 /// All networks.
 pub(super) async fn networks(socket: &Path) -> io::Result<Vec<KnownNetwork>> {
     let networks: Vec<Network> = read(socket, "/networks").await?;
-    Ok(networks
-        .into_iter()
-        .filter_map(|Network { id, name }| Some(KnownNetwork { id: id.parse().ok()?, name }))
-        .collect())
+    let known = networks.into_iter().filter_map(|Network { id, name, ipam }| {
+        let subnets = ipam.config.unwrap_or_default().into_iter().filter_map(|config| config.subnet.parse().ok());
+        Some(KnownNetwork { id: id.parse().ok()?, name, subnets: subnets.collect() })
+    });
+    Ok(known.collect())
 }
 
 /// Calls `happened` at every event, until dockerd ends.
