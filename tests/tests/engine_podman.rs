@@ -167,6 +167,14 @@ fn ipv6_and_internal_networks() {
     }
     assert_eq!(client.addresses_of("web", RecordType::AAAA), [to[1]]);
 
+    // The second family is the agent's choice.
+    podman.client("network create -d spandrel --ipv6 --subnet 10.67.0.0/24 mixed").ok();
+    let mixed = podman.client("network inspect mixed").json();
+    let subnets = mixed[0]["subnets"].as_array().unwrap();
+    assert!(subnets.len() == 2 && subnets[0]["subnet"] == "10.67.0.0/24", "{subnets:?}");
+    podman.run("both", "--network mixed");
+    assert_eq!(ips(&podman, "both", "mixed").len(), 2);
+
     podman.client("network create -d spandrel --internal inner").ok();
     let (a, b) = (podman.run("a", "--network inner -p 9090:80"), podman.run("b", "--network inner"));
     let [a_has] = ips(&podman, "a", "inner")[..] else { panic!() };
@@ -208,6 +216,28 @@ fn two_networks() {
     }
     podman.client("rm -f -t 0 web").ok();
     site.internet.briefly().tcp_connect(site.public(V4), PUBLISHED.0).expect_err("the port is closed");
+}
+
+/// A pod: its containers share a namespace, which has the name of the pod.
+#[test]
+fn pods() {
+    let site = site();
+    let podman = site.host.podman();
+    podman.client("network create -d spandrel front").ok();
+    let infra = "--infra-image busybox --infra-name shop-infra";
+    podman.client(&format!("pod create --name shop --network front {PUBLISH} {infra}")).ok();
+    let (web, side) = (podman.run("web", "--pod shop"), podman.run("side", "--pod shop"));
+    let client = podman.run("client", "--network front");
+    let other = ips(&podman, "client", "front")[0];
+    let own = ips(&podman, "shop-infra", "front")[0];
+    let services = web.serve(V4.any());
+    services.assert_reached(&client, own, other);
+    services.assert_reached_at(&site.internet, site.public(V4), PUBLISHED, site.uplink.outside(V4));
+    side.tcp_connect(V4.loopback(), TCP_PORT).expect("the same namespace");
+    assert_eq!(client.addresses_of("shop", RecordType::A), [own]);
+    drop((services, web, side));
+    podman.client("pod rm -f -t 0 shop").ok();
+    assert_eq!(attached(&site), ["client"]);
 }
 
 /// `podman network reload`, restarts of the container and of the agent: it is as it was.
