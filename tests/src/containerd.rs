@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::cri::Cri;
+use crate::docker::remove_groups;
 use crate::fail::OrFail;
 use crate::host::Host;
 use crate::net::Net;
@@ -143,11 +144,4 @@ impl Drop for Containerd<'_> {
             (!self.group.exists()).then_some(())
         });
     }
-}
-
-/// Removes control groups, from the innermost on. One that still has processes stays.
-fn remove_groups(group: &Path) {
-    let inner = fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
-    inner.filter(|path| path.is_dir()).for_each(|path| remove_groups(&path));
-    let _ = fs::remove_dir(group);
 }

@@ -192,7 +192,7 @@ impl Drop for Docker<'_> {
 }
 
 /// Removes control groups, from the innermost on. One that still has processes stays.
-fn remove_groups(group: &Path) {
+pub(crate) fn remove_groups(group: &Path) {
     let inner = fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
     inner.filter(|path| path.is_dir()).for_each(|path| remove_groups(&path));
     let _ = fs::remove_dir(group);
