@@ -81,11 +81,12 @@ fn a_killed_agents_socket_is_found_and_removed() {
     site.host.run_container("--name web --network front");
     site.agent.kill();
     let found = Findings::of(&site.host, "");
-    found.assert_are("problem", &["agent", "socket"]);
+    found.assert_are("problem", &["agent", "socket", "docker"]);
+    found.assert_says("docker", &["nobody listens on /run/docker/plugins/spandrel.sock"]);
     found.assert_says("socket", &["nobody listens on /run/spandrel/spandrel.sock"]);
     assert!(site.host.path(SOCKET).exists(), "it was only asked to look");
     let found = Findings::of(&site.host, "--fix");
-    assert_eq!(found.all.iter().map(|[_, state, _]| state.as_str()).collect::<Vec<_>>(), ["problem", "fixed"]);
+    assert_eq!(found.all.iter().map(|[_, state, _]| state.as_str()).collect::<Vec<_>>(), ["problem", "fixed", "fixed"]);
     assert!(!site.host.path(SOCKET).exists());
     site.agent = site.host.agent();
     assert_healthy(&site.host);
@@ -114,7 +115,10 @@ fn what_is_on_no_record_is_found_and_removed() {
     site.agent.kill();
     fs::remove_dir_all(site.host.path(STATE_DIR)).unwrap();
     let found = Findings::of(&site.host, "");
-    found.assert_are("problem", &["agent", "socket", "interface", "interface", "interface", "namespace", "directory"]);
+    found.assert_are(
+        "problem",
+        &["agent", "socket", "interface", "interface", "interface", "namespace", "directory", "docker"],
+    );
     found.assert_says("interface", &["br-", "belongs to no network or container"]);
     found.assert_says("namespace", &["/run/spandrel/netns/web"]);
     found.assert_says("directory", &["/run/spandrel/containers/"]);
@@ -152,7 +156,7 @@ fn an_endpoint_without_its_namespace() {
     site.agent.kill();
     site.host.delete_netns("vm");
     let found = Findings::of(&site.host, "");
-    found.assert_are("problem", &["agent", "socket", "endpoint"]);
+    found.assert_are("problem", &["agent", "socket", "endpoint", "docker"]);
     found.assert_says("endpoint", &["vm", "is gone"]);
     site.agent = site.host.agent();
     assert_healthy(&site.host);
@@ -188,15 +192,17 @@ fn a_missing_bpf_file_system() {
 /// A host that does not forward any more loses what goes by its stack.
 #[test]
 fn a_host_that_does_not_forward() {
-    let site = Site::new();
+    // An agent that runs sets it again at every change of the host's addresses and routes.
+    let mut site = Site::new();
+    site.agent.stop();
     site.host.set_sysctl("ipv4/ip_forward", "0");
     site.host.set_sysctl("ipv6/conf/all/forwarding", "0");
     let found = Findings::of(&site.host, "");
-    found.assert_are("problem", &["forwarding", "forwarding"]);
+    found.assert_are("problem", &["agent", "forwarding", "forwarding"]);
     found.assert_says("forwarding", &["net.ipv4.ip_forward is 0"]);
-    Findings::of(&site.host, "--fix").assert_are("fixed", &["forwarding", "forwarding"]);
+    Findings::of(&site.host, "--fix");
+    Findings::of(&site.host, "").assert_are("problem", &["agent"]);
     assert_eq!(site.host.command("cat /proc/sys/net/ipv4/ip_forward").ok(), "1");
-    assert_healthy(&site.host);
 }
 
 /// An uplink at which our program was taken away, and one at which another runs before it.
@@ -278,14 +284,16 @@ fn plugins_that_lead_nowhere() {
 
     let socket = Path::new("/run/docker/plugins/spandrel.sock");
     let listener = host.enter(|| {
-        fs::create_dir_all(socket.parent().unwrap())?;
-        _ = fs::remove_file(socket);
+        // The agent's, which goes on without anybody reaching it.
+        fs::remove_file(socket)?;
         UnixListener::bind(socket)
     });
     let listener = listener.unwrap();
     assert_healthy(&host);
     drop(listener);
     Findings::of(&host, "").assert_are("problem", &["docker"]);
+    Findings::of(&host, "--fix").assert_are("fixed", &["docker"]);
+    assert_healthy(&host);
 }
 
 /// An agent of another version, which answers as such a one would.
@@ -336,4 +344,56 @@ fn what_cannot_be_looked_at() {
     for word in ["\"rights\"", "\"record\"", "Permission denied"] {
         assert!(output.stdout.contains(word), "{word}: {output:?}");
     }
+}
+
+/// Networks that an engine has made and does not have any more: Docker lost its records, Podman tells plugins nothing of a removal.
+#[test]
+fn networks_that_their_engine_has_forgotten() {
+    let site = Site::new();
+    site.host.install_debian();
+    let mut docker = site.host.docker("--iptables=false --bridge=none");
+    docker.client("network create -d spandrel --ipam-driver spandrel kept").ok();
+    docker.client("network create -d spandrel --ipam-driver spandrel lost").ok();
+    let lost = docker.client("network inspect --format {{.Id}} lost").ok();
+    assert_healthy(&site.host);
+    docker.stop();
+    drop(docker);
+    // Without Docker nobody knows.
+    assert_healthy(&site.host);
+    site.host.command("rm -r /run/docker-data/network").ok();
+    let docker = site.host.docker("--iptables=false --bridge=none");
+    docker.client("network create -d spandrel --ipam-driver spandrel another").ok();
+    let found = Findings::of(&site.host, "");
+    found.assert_are("problem", &["network", "network"]);
+    found.assert_says("network", &["lost", "Docker"]);
+    Findings::of(&site.host, "--fix").assert_are("fixed", &["network", "network"]);
+    assert_healthy(&site.host);
+    assert_eq!(site.host.spandrel(&format!("network inspect {lost}")).code, Some(1));
+    docker.client("network rm another").ok();
+
+    site.host.command("mkdir -p /etc/containers/networks").ok();
+    site.host.create_network("--label io.podman.network=0a front");
+    site.host.write("/etc/containers/networks/front.json", r#"{"name": "front", "id": "0a", "driver": "spandrel"}"#);
+    assert_healthy(&site.host);
+    site.host.command("rm /etc/containers/networks/front.json").ok();
+    let found = Findings::of(&site.host, "");
+    found.assert_are("problem", &["network"]);
+    found.assert_says("network", &["front", "Podman"]);
+    Findings::of(&site.host, "--fix").assert_are("fixed", &["network"]);
+    assert_healthy(&site.host);
+}
+
+/// Podman, on a host where the plugin is installed and Podman's own setting stands in its way.
+#[test]
+fn podmans_own_reservation_of_ports() {
+    let host = Lab::new().host("host");
+    host.install_binary();
+    let _agent = host.agent();
+    let ask = || host.command(&format!("spandrel doctor --state-dir {STATE_DIR} --format json")).ok();
+    host.command("spandrel plugin install podman").ok();
+    host.command("cp /usr/bin/true /usr/bin/podman").ok();
+    assert!(ask().contains("enable_port_reservation = false"), "{}", ask());
+    host.command("mkdir -p /etc/containers/containers.conf.d").ok();
+    host.write("/etc/containers/containers.conf.d/spandrel.conf", "[engine]\nenable_port_reservation = false\n");
+    assert_eq!(ask(), "");
 }

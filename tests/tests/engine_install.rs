@@ -78,6 +78,9 @@ fn the_unit_has_the_rights_that_the_agent_needs() {
         other.ping(uplink.outside(family)).expect("the way out");
         internet.tcp_connect(uplink.host(family), 80).expect("the published port");
     }
+    host.add_netns("vm");
+    run("attach vm --network front -p 443:8443");
+    host.container("vm").ping(web.ip(V4)).expect("a neighbour in a namespace of somebody else's");
     assert_eq!(run("exec other id --user"), "0");
     let mut number = String::new();
     assert!(
@@ -133,11 +136,13 @@ fn plugin_install_makes_links_and_says_so() {
     assert!(said.contains("replaced ours that led to /opt/spandrel-0.0/bin/spandrel"), "{said}");
 
     let podman = "/usr/local/libexec/netavark/spandrel";
-    assert_eq!(plugin("install podman").ok(), format!("{podman}: made, leads to /usr/local/bin/spandrel"));
-    let conf = "[network]\nnetavark_plugin_dirs = [\"/opt/plugins\"]\n";
+    let said = plugin("install podman").ok();
+    assert!(said.starts_with(&format!("{podman}: made, leads to /usr/local/bin/spandrel\nstill to do: ")), "{said}");
+    plugin("install podman --bin-dir /opt/plugins").assert_sentence(1, &["/opt/plugins/spandrel", "called netavark"]);
+    let conf = "[engine]\nenable_port_reservation = false\n[network]\nnetavark_plugin_dirs = [\"/opt/netavark\"]\n";
     host.command("mkdir -p /etc/containers").ok();
     host.write("/etc/containers/containers.conf", conf);
-    assert!(plugin("install podman").ok().starts_with("/opt/plugins/spandrel: made"));
+    assert_eq!(plugin("install podman").ok(), "/opt/netavark/spandrel: made, leads to /usr/local/bin/spandrel");
     host.command("rm /etc/containers/containers.conf").ok();
     assert!(
         plugin("install podman --bin-dir /usr/libexec/netavark")
@@ -204,4 +209,9 @@ fn plugin_install_docker_looks_for_the_agent() {
     let host = Lab::new().host("host");
     host.spandrel("plugin install docker").assert_sentence(1, &["cannot reach the agent", "is it running?"]);
     host.spandrel("plugin install docker --bin-dir /usr/lib/docker").assert_sentence(1, &["--bin-dir", "Docker"]);
+    let _agent = host.agent();
+    let said = host.spandrel("plugin install docker").ok();
+    assert!(said.starts_with("/run/docker/plugins/spandrel.sock: already there, the agent"), "{said}");
+    fs::remove_file(host.path("/run/docker/plugins/spandrel.sock")).unwrap();
+    host.spandrel("plugin install docker").assert_sentence(1, &["does not serve /run/docker/plugins/spandrel.sock"]);
 }

@@ -54,6 +54,8 @@ pub enum Remedy {
     RemovePins(PathBuf),
     /// Remove a file.
     RemoveFile(PathBuf),
+    /// Remove a network, by its id; the agent does it.
+    RemoveNetwork(String),
     /// Set a kernel parameter.
     SetParameter(Vec<&'static str>, &'static str),
 }
@@ -163,6 +165,9 @@ pub async fn mend(remedy: &Remedy) -> Result<String> {
             let failed = |error| crate::model::Error::internal(format_args!("cannot remove {}", path.display()), error);
             fs::remove_file(path).map_err(failed)?;
             format!("removed {}", path.display())
+        }
+        Remedy::RemoveNetwork(id) => {
+            return Err(crate::model::Error::Internal(format!("only the agent can remove the network {id}")));
         }
         Remedy::SetParameter(name, value) => {
             sysctl::set(name, value)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::attach::sandbox_netns;
 use super::state::Agent;
 use crate::kernel::dataplane::AttachMode;
-use crate::model::{Container, Network, Result};
+use crate::model::{Container, Engine, Network, Result};
 use crate::store::Store;
 
 /// Everything of ours that is rightly there.
@@ -20,6 +20,8 @@ pub struct Record {
     pub directories: BTreeSet<String>,
     /// Containers on record as running in a namespace that somebody else made, which is not there any more.
     pub vanished: Vec<(String, PathBuf)>,
+    /// Id and name of the networks that Docker has made.
+    pub docker: Vec<(String, String)>,
     /// The uplinks at which our programs run by TCX.
     pub uplinks: Vec<String>,
 }
@@ -35,7 +37,12 @@ impl Record {
 
     fn of<'a>(networks: impl Iterator<Item = &'a Network>, containers: impl Iterator<Item = &'a Container>) -> Self {
         let mut record = Self::default();
-        record.interfaces.extend(networks.map(|network| network.bridge.clone()));
+        for network in networks {
+            record.interfaces.insert(network.bridge.clone());
+            if network.engine == Some(Engine::Docker) {
+                record.docker.push((network.id.to_string(), network.name.clone()));
+            }
+        }
         for container in containers {
             record.directories.insert(container.id.to_string());
             record.interfaces.extend(container.endpoints.iter().map(|endpoint| endpoint.host_interface.clone()));
@@ -43,7 +50,11 @@ impl Record {
                 continue;
             }
             record.namespaces.insert(container.name.clone());
-            let gone = container.sandbox.iter().filter(|sandbox| matches!(sandbox_netns(sandbox), Ok(None)));
+            // Nobody has seen the namespace of one that an engine is just making.
+            let gone = container
+                .sandbox
+                .iter()
+                .filter(|sandbox| sandbox.cookie != 0 && matches!(sandbox_netns(sandbox), Ok(None)));
             record.vanished.extend(gone.map(|sandbox| (container.name.clone(), sandbox.netns.clone())));
         }
         record

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::error::{Refusal, Refusals};
-use super::types::spandrel::{Record, Vanished};
+use super::types::spandrel::{Lent, Record, Vanished};
 use crate::agent::{self, Handle};
 
 /// Show what there should be on the host
@@ -26,6 +26,7 @@ impl From<agent::Record> for Record {
             namespaces: record.namespaces.into_iter().collect(),
             directories: record.directories.into_iter().collect(),
             vanished: record.vanished.into_iter().map(vanished).collect(),
+            docker: record.docker.into_iter().map(|(id, name)| Lent { id, name }).collect(),
             uplinks: record.uplinks,
         }
     }
@@ -38,6 +39,7 @@ impl From<Record> for agent::Record {
             namespaces: record.namespaces.into_iter().collect(),
             directories: record.directories.into_iter().collect(),
             vanished: record.vanished.into_iter().map(|gone| (gone.container, gone.netns.into())).collect(),
+            docker: record.docker.into_iter().map(|network| (network.id, network.name)).collect(),
             uplinks: record.uplinks,
         }
     }

@@ -11,13 +11,15 @@ use super::args::plugin::Engine;
 use super::args::{DEFAULT_SOCKET, ListFormat};
 use super::client::Client;
 use super::error::Error;
+use super::netavark::{reservation, stale};
 use super::output::Table;
 use super::plugin::link::{self, State};
 use super::plugin::places;
-use super::plugin::{DOCKER_SOCKET, Socket, docker_socket};
+use super::plugin::{Socket, docker_socket};
 use super::{Outcome, output};
 use crate::agent::doctor::{Finding, Gravity, Place, Presence, Remedy, Seen, examine, mend};
 use crate::api::types::spandrel::Record;
+use crate::plugin::docker::{ENGINE_SOCKET, SOCKET as DOCKER_SOCKET};
 
 const TABLE: Table = Table {
     row: "{{.Check}}\t{{.State}}\t{{.Fix}}\t{{.Problem}}\t{{.Advice}}",
@@ -49,13 +51,22 @@ pub(super) async fn run(socket: &Path, command: Doctor) -> Outcome {
     let presence = presence(&client).await?;
     let mut findings = examine(&seen, &place, &presence);
     findings.extend(plugins(&presence));
+    findings.extend(podman(&client, &presence).await?);
+    findings.extend(docker(&presence).await);
     let mut rows = Vec::new();
     let mut code = ExitCode::SUCCESS;
     for finding in findings {
         let mut row = shown(&finding);
         let mut well = finding.gravity == Gravity::Note;
         if let (true, Some(remedy)) = (command.fix, &finding.remedy) {
-            match mend(remedy).await {
+            let mended = match remedy {
+                Remedy::RemoveNetwork(id) => {
+                    let removed = client.delete(&format!("/networks/{id}")).await;
+                    removed.map(|()| format!("removed the network {}", output::id(id, false)))
+                }
+                remedy => mend(remedy).await.map_err(local),
+            };
+            match mended {
                 Ok(done) => {
                     well = true;
                     row["State"] = "fixed".into();
@@ -144,14 +155,65 @@ fn plugins(presence: &Presence) -> Vec<Finding> {
     }
     if docker_socket() == Socket::Dead {
         let problem =
-            format!("nobody listens on {DOCKER_SOCKET}: Docker's calls to its networks of the driver spandrel fail");
+            format!("nobody listens on {DOCKER_SOCKET}: Docker's calls for networks of the driver spandrel fail");
         let advice = match presence {
             Presence::Answers { .. } => "start the agent again, which makes the socket anew",
-            Presence::Silent => "start the agent",
+            Presence::Silent => "start the agent, which makes the socket anew",
         };
-        findings.push(Finding { check: "docker", ..finding(problem, advice.into()) });
+        findings.push(Finding {
+            check: "docker",
+            remedy: Some(Remedy::RemoveFile(DOCKER_SOCKET.into())),
+            ..finding(problem, advice.into())
+        });
     }
     findings
+}
+
+/// Networks that Podman has made and removed, which it tells no plugin, and its setting that keeps ports from being published.
+async fn podman(client: &Client, presence: &Presence) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    if matches!(presence, Presence::Answers { record: Some(_), .. }) {
+        findings.extend(
+            stale::find(client).await?.into_iter().map(|network| forgotten("Podman", network.id, &network.name)),
+        );
+    }
+    let binary = Path::new("/proc/self/exe");
+    let installed =
+        places::all(Engine::Podman).iter().any(|place| matches!(link::look(place, binary), Ok(State::Current)));
+    let has_podman = Path::new("/usr/bin/podman").exists() || Path::new("/usr/local/bin/podman").exists();
+    if installed && has_podman && reservation::is_on() {
+        findings.push(Finding {
+            check: "podman",
+            gravity: Gravity::Note,
+            problem: "Podman reserves published ports itself, so none can be published on our networks".into(),
+            advice: "write enable_port_reservation = false into [engine] of /etc/containers/containers.conf".into(),
+            remedy: None,
+        });
+    }
+    Ok(findings)
+}
+
+/// Networks that Docker has made, and does not know any more. Nothing if Docker does not answer.
+async fn docker(presence: &Presence) -> Vec<Finding> {
+    let Presence::Answers { record: Some(record), .. } = presence else { return Vec::new() };
+    if record.docker.is_empty() {
+        return Vec::new();
+    }
+    let engine = Client::new(Path::new(ENGINE_SOCKET));
+    let Ok(known) = engine.get::<Vec<Value>>("/networks").await else { return Vec::new() };
+    let is_known = |id: &str| known.iter().any(|network| network["Id"] == id);
+    let gone = record.docker.iter().filter(|(id, _)| !is_known(id));
+    gone.map(|(id, name)| forgotten("Docker", id.clone(), name)).collect()
+}
+
+fn forgotten(engine: &str, id: String, name: &str) -> Finding {
+    Finding {
+        check: "network",
+        gravity: Gravity::Problem,
+        problem: format!("the network {name} was made by {engine}, which does not have it any more"),
+        advice: format!("remove it: spandrel network rm {name}"),
+        remedy: Some(Remedy::RemoveNetwork(id)),
+    }
 }
 
 fn another(place: &Path, target: &Path, name: &str, finding: impl Fn(String, String) -> Finding) -> Finding {

@@ -132,8 +132,20 @@ pub struct Record {
     pub directories: Vec<String>,
     /// Containers in a namespace that somebody else made, which is not there any more.
     pub vanished: Vec<Vanished>,
+    /// The networks that Docker has made.
+    pub docker: Vec<Lent>,
     /// The uplinks at which programs run by TCX; none where they are attached in another way.
     pub uplinks: Vec<String>,
+}
+
+/// A network that an engine has made, and must therefore know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Lent {
+    /// Its id, which is the engine's.
+    pub id: String,
+    /// Its name here.
+    pub name: String,
 }
 
 /// A container whose network namespace has gone.

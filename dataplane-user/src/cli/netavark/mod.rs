@@ -1,8 +1,8 @@
 //! The network plugin of Podman: a client of the agent that Podman (`create`) and netavark (`setup`, `teardown`) call. What is said, and
 //! how, is `plugin::netavark`'s business.
 
-mod reservation;
-mod stale;
+pub(super) mod reservation;
+pub(super) mod stale;
 
 use std::env;
 use std::fs;

@@ -6,17 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What is said before Podman fails.
-pub(super) const HINT: &str = "the agent holds published ports, and Podman reserves them as well: write enable_port_reservation = false into \
+pub(in crate::cli) const HINT: &str = "the agent holds published ports, and Podman reserves them as well: write enable_port_reservation = false into \
                                [engine] of /etc/containers/containers.conf";
 
 /// Whether it does; yes unless a file says no.
-pub(super) fn is_on() -> bool {
+pub(in crate::cli) fn is_on() -> bool {
     let said = |file: PathBuf| setting(&fs::read_to_string(file).ok()?);
     files().into_iter().rev().find_map(said).unwrap_or(true)
 }
 
 /// The files that Podman reads as root, the last word last.
-fn files() -> Vec<PathBuf> {
+pub(in crate::cli) fn files() -> Vec<PathBuf> {
     let variable = |name: &str| env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     let mut files = match variable("CONTAINERS_CONF") {
         Some(only) => vec![only],

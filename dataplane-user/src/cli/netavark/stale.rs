@@ -19,12 +19,18 @@ struct Recorded {
     id: String,
 }
 
+/// Those that Podman has made, and does not have on record any more.
+pub(in crate::cli) async fn find(client: &Client) -> Result<Vec<Network>, Error> {
+    let query = filters(&[("label".into(), LABEL.into())]);
+    let mut made: Vec<Network> = client.get(&format!("/networks?{query}")).await?;
+    let Some(known) = recorded(Path::new(RECORD)) else { return Ok(Vec::new()) };
+    made.retain(|network| network.labels.get(LABEL).is_some_and(|id| !known.contains(id)));
+    Ok(made)
+}
+
 /// Removes those that no container has. Podman holds its lock meanwhile, so none is about to be put on record.
 pub(super) async fn remove(client: &Client) -> Result<(), Error> {
-    let query = filters(&[("label".into(), LABEL.into())]);
-    let made: Vec<Network> = client.get(&format!("/networks?{query}")).await?;
-    let Some(known) = recorded(Path::new(RECORD)) else { return Ok(()) };
-    for network in made.iter().filter(|network| network.labels.get(LABEL).is_some_and(|id| !known.contains(id))) {
+    for network in find(client).await? {
         match client.delete(&format!("/networks/{}", network.id)).await {
             // Somebody has it, or was quicker.
             Err(Error::Refused { .. }) | Ok(()) => {}

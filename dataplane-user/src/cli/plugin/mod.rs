@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use super::args::plugin::{Engine, Install, Ls, Plugin, Uninstall};
 use super::client::Client;
 use super::error::Error;
+use super::netavark::reservation;
 use super::output::Table;
 use super::{Outcome, output};
+use crate::plugin::docker::SOCKET as DOCKER_SOCKET;
+use crate::plugin::netavark::FOLDER;
 use link::{Done, State};
-
-/// Where Docker looks for the socket of the plugin `spandrel`; the agent listens there.
-pub(super) const DOCKER_SOCKET: &str = "/run/docker/plugins/spandrel.sock";
 
 /// An example of a network, which comes last among a runtime's networks.
 const EXAMPLE: &str = "/etc/cni/net.d/99-pods.conflist";
@@ -99,6 +99,14 @@ fn install(command: &Install) -> Outcome {
     }
     let binary = places::stable_binary()?;
     let wanted = places::wanted(engine, &command.places.bin_dir, &binary);
+    // Its own name is also the driver's, so the folder is how it knows that it is the plugin.
+    let in_folder = |place: &&PathBuf| place.parent().is_none_or(|folder| folder.ends_with(FOLDER));
+    if let (Engine::Podman, Some(place)) = (engine, wanted.iter().find(|place| !in_folder(place))) {
+        return Err(Error::Local(format!(
+            "{} would not know that it is the plugin: the directory has to be called {FOLDER}, choose one with --bin-dir",
+            place.display()
+        )));
+    }
     for place in &wanted {
         check(place, &binary)?;
     }
@@ -126,7 +134,9 @@ fn install(command: &Install) -> Outcome {
             format!("{}: replaced ours that led to {}, leads to {shown}", place.display(), target.display())
         }
     });
-    output::lines(lines.chain(example))?;
+    let hint =
+        (engine == Engine::Podman && reservation::is_on()).then(|| format!("still to do: {}", reservation::HINT));
+    output::lines(lines.chain(example).chain(hint))?;
     Ok(ExitCode::SUCCESS)
 }
 

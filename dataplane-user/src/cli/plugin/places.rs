@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::link::{self, BINARY, State};
 use crate::cli::args::plugin::Engine;
 use crate::cli::error::Error;
+use crate::cli::netavark::reservation;
 use crate::plugin::cni;
 
 /// Where CNI runtimes look unless they are told otherwise: upstream's directory first, which is made if need be, then Debian's.
@@ -20,12 +21,6 @@ const CNI: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
 /// need be.
 const NETAVARK: [&str; 4] =
     ["/usr/local/libexec/netavark", "/usr/libexec/netavark", "/usr/local/lib/netavark", "/usr/lib/netavark"];
-
-/// Podman's configuration, later files over earlier ones.
-const CONTAINERS_CONF: [&str; 2] = ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"];
-
-/// Further parts of it, in the order of their names.
-const CONTAINERS_CONF_PARTS: &str = "/etc/containers/containers.conf.d";
 
 /// Where a user would have put a binary to stay.
 const INSTALLED: [&str; 4] = ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin"];
@@ -76,13 +71,9 @@ fn distinct(places: impl Iterator<Item = (usize, PathBuf)>) -> Vec<PathBuf> {
 
 /// The directories in which Podman looks for plugins.
 fn netavark_directories() -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = CONTAINERS_CONF.map(PathBuf::from).into();
-    let parts = fs::read_dir(CONTAINERS_CONF_PARTS).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut parts: Vec<_> = parts.filter(|path| path.extension().is_some_and(|ending| ending == "conf")).collect();
-    parts.sort();
-    files.extend(parts);
-    let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
-    configured(texts).unwrap_or_else(|| NETAVARK.map(PathBuf::from).into())
+    let files = reservation::files();
+    configured(files.iter().filter_map(|file| fs::read_to_string(file).ok()))
+        .unwrap_or_else(|| NETAVARK.map(PathBuf::from).into())
 }
 
 /// The directories that Podman's configuration names, if it does.
