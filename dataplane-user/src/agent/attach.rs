@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::endpoint::{default_routes, prefixes};
+use super::endpoint::{default_routes, prefixes, static_routes};
 use super::engine::not_ours_to_connect;
 use super::error::Troubles;
 use super::state::{Agent, Live};
@@ -42,6 +42,8 @@ pub struct Attachment {
     pub addresses: Vec<(IpNet, Option<IpAddr>)>,
     /// The gateways of the default routes that lead through it.
     pub default_routes: Vec<IpAddr>,
+    /// The other routes that lead through it, each with its next hop.
+    pub routes: Vec<(IpNet, IpAddr)>,
     /// What a resolver in the namespace is to be told.
     pub resolver: ResolvConf,
     /// The published ports that came with it, as they are in force.
@@ -92,6 +94,7 @@ impl Agent {
 
         let mut endpoint = self.allocate_endpoint(&network, &base, &request.endpoint)?;
         endpoint.interface.clone_from(&interface);
+        settle_routes(&mut endpoint).inspect_err(|_| self.release_endpoint(&endpoint))?;
         let warnings = leave_default_routes(&mut endpoint, &base, &there);
         let mut new = base.clone();
         new.endpoints.push(endpoint.clone());
@@ -409,6 +412,7 @@ impl Agent {
             bridge,
             addresses: prefixes(endpoint).into_iter().map(|net| (net, gateway(&net))).collect(),
             default_routes: default_routes(container, endpoint),
+            routes: static_routes(endpoint),
             resolver: self.resolver(container),
             ports: published.flat_map(|(_, entries)| entries).collect(),
             warnings: Vec::new(),
@@ -502,6 +506,27 @@ fn choose_interface(
             Ok(names.find(|name| !taken(name)).unwrap_or_default())
         }
     }
+}
+
+/// Gives every route its next hop, which is in a subnet of the interface.
+fn settle_routes(endpoint: &mut Endpoint) -> Result<()> {
+    let own = prefixes(endpoint);
+    for route in &mut endpoint.requested.routes {
+        let invalid = |why: String| Err(Error::Invalid(format!("invalid route to {}: {why}", route.destination)));
+        let gateway = match route.destination {
+            IpNet::V4(_) => endpoint.gateway_v4.map(IpAddr::V4),
+            IpNet::V6(_) => endpoint.gateway_v6.map(IpAddr::V6),
+        };
+        let network = &endpoint.network_name;
+        match route.gateway.or(gateway) {
+            None => return invalid(format!("network {network} has no gateway that could be its next hop")),
+            Some(hop) if !own.iter().any(|net| net.contains(&hop)) => {
+                return invalid(format!("its next hop {hop} is in no subnet of network {network}"));
+            }
+            hop => route.gateway = hop,
+        }
+    }
+    Ok(())
 }
 
 /// A default route that somebody else put into the namespace stays; then nothing is published by this way, since answers would not

@@ -222,6 +222,7 @@ impl Agent {
             mtu: network.bridge_options.mtu,
             addresses: prefixes(endpoint),
             gateways: default_routes(container, endpoint),
+            routes: static_routes(endpoint),
         }
     }
 
@@ -430,6 +431,11 @@ pub(super) fn default_routes(container: &Container, endpoint: &Endpoint) -> Vec<
     let v4: Option<Ipv4Addr> = endpoint.gateway_v4.filter(|_| leads(false));
     let v6: Option<Ipv6Addr> = endpoint.gateway_v6.filter(|_| leads(true));
     v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6)).collect()
+}
+
+/// The further routes that lead through this endpoint, each with its next hop.
+pub(super) fn static_routes(endpoint: &Endpoint) -> Vec<(IpNet, IpAddr)> {
+    endpoint.requested.routes.iter().filter_map(|route| Some((route.destination, route.gateway?))).collect()
 }
 
 /// A container's bandwidth as the data plane has it.

@@ -1,6 +1,6 @@
 //! Networks on an interface of the host: planned, and their containers' interfaces made and taken away. The data plane knows nothing of them.
 
-use super::endpoint::{Announcement, default_routes, prefixes};
+use super::endpoint::{Announcement, default_routes, prefixes, static_routes};
 use super::error::Troubles;
 use super::handle::Created;
 use super::network::IPV6_MIN_MTU;
@@ -68,6 +68,7 @@ impl Agent {
             mtu: options.mtu,
             addresses: prefixes(endpoint),
             gateways: default_routes(container, endpoint),
+            routes: static_routes(endpoint),
         };
         let netns = self.open_netns(container)?;
         let made = self.netlink.ensure_macvlan(&spec, &netns).await?;

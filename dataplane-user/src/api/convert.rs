@@ -5,7 +5,7 @@ use super::types::container::Naming;
 use super::types::endpoint::EndpointSettings;
 use super::types::network::{CreateRequest, Ipam, IpamConfig};
 use super::types::spandrel;
-use crate::model::{self, Bandwidth, EndpointRequest, Error, NetworkCreate, Result};
+use crate::model::{self, Bandwidth, EndpointRequest, Error, NetworkCreate, Result, StaticRoute};
 
 /// An empty string is "not given".
 fn given(text: String) -> Option<String> {
@@ -104,6 +104,8 @@ pub(super) fn attach(request: AttachRequest) -> Result<model::AttachRequest> {
     if let Some((what, _)) = unsupported.iter().find(|(_, asked)| *asked) {
         return Err(Error::Invalid(format!("{what} cannot be given for a namespace that somebody else made")));
     }
+    let routes = request.routes.iter().map(|route| StaticRoute::parse(&route.destination, &route.gateway));
+    let routes = routes.collect::<Result<_>>()?;
     Ok(model::AttachRequest {
         netns: request.netns,
         key: given(request.id),
@@ -111,7 +113,7 @@ pub(super) fn attach(request: AttachRequest) -> Result<model::AttachRequest> {
         preferred_name: given(request.preferred_name),
         network: request.network,
         interface: given(request.interface),
-        endpoint: endpoint(request.endpoint)?,
+        endpoint: EndpointRequest { routes, ..endpoint(request.endpoint)? },
         publish: request.publish.into(),
         owner: request.owner,
         labels: request.labels,

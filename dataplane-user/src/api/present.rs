@@ -273,8 +273,9 @@ pub(super) fn attachment(attachment: &agent::Attachment) -> Attachment {
     let sandbox = container.sandbox.as_ref();
     let (bridge, bridge_mac) = attachment.bridge.clone().unzip();
     let any = |v6| if v6 { "::/0" } else { "0.0.0.0/0" };
-    let route =
-        |gateway: &IpAddr| AttachedRoute { destination: any(gateway.is_ipv6()).into(), gateway: gateway.to_string() };
+    let default = |gateway: &IpAddr| (any(gateway.is_ipv6()).to_owned(), gateway.to_string());
+    let routes = attachment.default_routes.iter().map(default);
+    let routes = routes.chain(attachment.routes.iter().map(|(net, gateway)| (net.to_string(), gateway.to_string())));
     let address = |(net, gateway): &(IpNet, Option<IpAddr>)| AttachedAddress {
         address: net.to_string(),
         gateway: text(*gateway),
@@ -296,7 +297,7 @@ pub(super) fn attachment(attachment: &agent::Attachment) -> Attachment {
         bridge: bridge.unwrap_or_default(),
         bridge_mac_address: text(bridge_mac),
         addresses: attachment.addresses.iter().map(address).collect(),
-        routes: attachment.default_routes.iter().map(route).collect(),
+        routes: routes.map(|(destination, gateway)| AttachedRoute { destination, gateway }).collect(),
         dns: AttachedResolver {
             servers: resolver.servers.iter().map(|server| server.address.to_string()).collect(),
             search: resolver.search.clone(),

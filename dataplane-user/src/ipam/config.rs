@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::pool::unusable;
 use super::pools::{Pool, Surroundings, special};
 use super::{RangeSet, address, bits, overlap};
-use crate::model::{Error, IpamConfig, Result, Subnet};
+use crate::model::{AddressRange, Error, IpamConfig, Result, Subnet};
 
 /// The subnets for a new network, and what the user should know about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,8 +168,9 @@ fn subnet(net: IpNet, config: &IpamConfig, needs_gateway: bool) -> Result<Subnet
     let ip_range = match config.ip_range.as_deref().filter(|text| !text.is_empty()) {
         None => None,
         Some(text) => {
-            let range = parse_net("ip-range", text)?;
-            if !net.contains(&range) {
+            let range = text.parse::<AddressRange>();
+            let range = range.map_err(|why| Error::Invalid(format!("invalid ip-range {text}: {why}")))?;
+            if !range.is_within(&net) {
                 return Err(Error::Invalid(format!(
                     "invalid ip-range {range}: parent subnet {net} doesn't contain ip-range"
                 )));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{RangeSet, Subnet, address, bits};
-use crate::model::Error;
+use crate::model::{AddressRange, Error};
 
 /// Why an address cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Refusal {
     /// Somebody has it.
     Taken(IpAddr),
     /// Nothing is free in the range that addresses come from.
-    Exhausted(IpNet),
+    Exhausted(AddressRange),
 }
 
 impl Refusal {
@@ -35,7 +35,7 @@ impl Refusal {
             }
             Refusal::Exhausted(range) => Error::Conflict(format!(
                 "no available {} addresses on network {network}: all of {range} is in use, remove containers or use a network with a larger subnet",
-                if matches!(range, IpNet::V4(_)) { "IPv4" } else { "IPv6" }
+                if range.first().is_ipv4() { "IPv4" } else { "IPv6" }
             )),
         }
     }
@@ -81,11 +81,11 @@ impl AddressPool {
 
     /// Hands out the lowest free address of the range that dynamic addresses come from; none of `kept`.
     pub fn allocate(&mut self, kept: &[IpAddr]) -> Result<IpAddr, Refusal> {
-        let range = self.subnet.ip_range.unwrap_or(self.subnet.subnet);
-        let mut from = bits(range.network());
+        let range = self.range();
+        let mut from = bits(range.first());
         loop {
-            let lowest = self.taken.lowest_absent(from, bits(range.broadcast())).ok_or(Refusal::Exhausted(range))?;
-            let found = address(lowest, range);
+            let lowest = self.taken.lowest_absent(from, bits(range.last())).ok_or(Refusal::Exhausted(range))?;
+            let found = address(lowest, self.subnet.subnet);
             if !kept.contains(&found) {
                 self.taken.insert(lowest);
                 return Ok(found);
@@ -118,10 +118,15 @@ impl AddressPool {
     /// How full it is.
     pub fn usage(&self) -> Usage {
         let subnet = self.subnet.subnet;
-        let range = self.subnet.ip_range.unwrap_or(subnet);
-        let taken = |net: IpNet| self.taken.count(bits(net.network()), bits(net.broadcast()));
-        let size = (bits(range.broadcast()) - bits(range.network())).saturating_add(1);
-        Usage { subnet, in_use: taken(subnet), available: size.saturating_sub(taken(range)) }
+        let range = self.range();
+        let taken = |range: AddressRange| self.taken.count(bits(range.first()), bits(range.last()));
+        let size = (bits(range.last()) - bits(range.first())).saturating_add(1);
+        Usage { subnet, in_use: taken(subnet.into()), available: size.saturating_sub(taken(range)) }
+    }
+
+    /// Where dynamic addresses come from.
+    fn range(&self) -> AddressRange {
+        self.subnet.ip_range.unwrap_or(self.subnet.subnet.into())
     }
 
     fn reserved_as(&self, address: IpAddr) -> Option<String> {
@@ -188,6 +193,14 @@ mod tests {
         assert_eq!(pool.claim(ip("172.30.1.100")), Err(Refusal::Taken(ip("172.30.1.100"))));
         let all: Vec<_> = std::iter::from_fn(|| pool.allocate(&[]).ok()).map(|ip| ip.to_string()).collect();
         assert_eq!(all, ["172.30.1.128", "172.30.1.129", "172.30.1.130", "172.30.1.131"]);
+    }
+
+    #[test]
+    fn ranges_need_be_no_prefixes() {
+        let mut pool = pool("172.30.1.0/24", Some("172.30.1.254-172.30.1.255"), "172.30.1.1", &[]);
+        assert_eq!((pool.usage().available, pool.allocate(&[])), (1, Ok(ip("172.30.1.254"))));
+        let refused = pool.allocate(&[]).unwrap_err().on("n").to_string();
+        assert!(refused.contains("IPv4") && refused.contains("172.30.1.254/31"), "{refused}");
     }
 
     #[test]
@@ -273,7 +286,7 @@ mod tests {
             let range = range
                 .map(|(offset, bits)| IpNet::new(at(offset), subnet.max_prefix_len() - bits.min(prefix)).unwrap().trunc());
             let aux: BTreeMap<_, _> = aux.iter().map(|offset| (offset.to_string(), at(*offset))).collect();
-            let mut pool = AddressPool::new(&Subnet { subnet, ip_range: range, gateway: Some(at(gateway)), aux: aux.clone() });
+            let mut pool = AddressPool::new(&Subnet { subnet, ip_range: range.map(Into::into), gateway: Some(at(gateway)), aux: aux.clone() });
 
             let mut reserved: BTreeSet<_> = aux.values().copied().chain([at(gateway), subnet.network()]).collect();
             if !v6 {

@@ -59,6 +59,11 @@ impl Netlink {
         };
         let missing = spec.gateways.iter().filter(|gateway| !leads(**gateway));
         faults.extend(missing.map(|gateway| format!("the default route via {gateway} is missing")));
+        let has = |(destination, gateway)| {
+            routes.iter().any(|r| (r.ifindex, r.destination, r.gateway) == (link.ifindex, destination, Some(gateway)))
+        };
+        let missing = spec.routes.iter().filter(|route| !has(**route));
+        faults.extend(missing.map(|(to, gateway)| format!("the route to {to} via {gateway} is missing")));
         Ok(faults)
     }
 }

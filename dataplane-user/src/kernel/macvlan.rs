@@ -35,6 +35,8 @@ pub struct MacvlanSpec {
     pub addresses: Vec<IpNet>,
     /// Where its default routes lead, at most one for each family; empty if this is not the interface for them.
     pub gateways: Vec<IpAddr>,
+    /// Further routes, each with its next hop.
+    pub routes: Vec<(IpNet, IpAddr)>,
 }
 
 /// Such an interface as it is.
@@ -61,6 +63,7 @@ impl Netlink {
         let end = Inside { name: &spec.name, mac: spec.mac, mtu: spec.mtu, addresses: &spec.addresses };
         changed |= inside.ensure_container_end(link.clone(), &end).await?;
         changed |= inside.set_default_routes(&link, &spec.gateways).await?;
+        changed |= inside.add_routes(&link, &spec.routes).await?;
         if changed {
             // What is sent before that would be lost without a word.
             inside.wait_until_running(link.ifindex).await?;

@@ -72,6 +72,28 @@ impl Netlink {
         Ok(changed)
     }
 
+    /// Adds those of these routes through `link` that are missing; others stay. Returns whether anything was to do.
+    pub(super) async fn add_routes(&self, link: &Link, routes: &[(IpNet, IpAddr)]) -> Result<bool> {
+        if routes.is_empty() {
+            return Ok(false);
+        }
+        let present = self.routes().await?.unicast;
+        let mut changed = false;
+        for &(destination, gateway) in routes {
+            let is_it = |route: &Route| {
+                (route.ifindex, route.destination, route.gateway) == (link.ifindex, destination, Some(gateway))
+            };
+            if present.iter().any(is_it) {
+                continue;
+            }
+            changed = true;
+            let message = route(destination, gateway, link.ifindex);
+            let added = self.handle.route().add(message).replace().execute().await;
+            added.map_err(io_error).to(|| format!("add the route to {destination} via {gateway} to {}", link.name))?;
+        }
+        Ok(changed)
+    }
+
     async fn route_messages(&self) -> Result<Vec<RouteMessage>> {
         let mut messages = Vec::new();
         for (family, request) in [
@@ -155,6 +177,17 @@ fn default_route(gateway: IpAddr, ifindex: u32) -> RouteMessage {
             RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(ifindex).build()
         }
     }
+}
+
+/// A route of one family; destination and gateway have been compared.
+fn route(destination: IpNet, gateway: IpAddr, ifindex: u32) -> RouteMessage {
+    let mut message = default_route(gateway, ifindex);
+    message.header.destination_prefix_length = destination.prefix_len();
+    message.attributes.push(RouteAttribute::Destination(match destination.network() {
+        IpAddr::V4(network) => RouteAddress::Inet(network),
+        IpAddr::V6(network) => RouteAddress::Inet6(network),
+    }));
+    message
 }
 
 fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {

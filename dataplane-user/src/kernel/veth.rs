@@ -36,6 +36,8 @@ pub struct VethSpec {
     pub addresses: Vec<IpNet>,
     /// Where its default routes lead, at most one for each family; empty if this is not the interface for them.
     pub gateways: Vec<IpAddr>,
+    /// Further routes, each with its next hop.
+    pub routes: Vec<(IpNet, IpAddr)>,
 }
 
 /// A container's interface as it ought to be, whatever is at its other end.
@@ -81,6 +83,7 @@ impl Netlink {
         changed |= host_changed;
         // Only now: a route needs its interface to be up.
         changed |= inside.set_default_routes(&container, &spec.gateways).await?;
+        changed |= inside.add_routes(&container, &spec.routes).await?;
         if changed {
             // What is sent before that would be lost without a word.
             self.wait_until_running(host.ifindex).await?;

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointRequest, ExposedPorts, Id};
+use super::{AddressRange, EndpointRequest, ExposedPorts, Id};
 
 /// Who has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ pub struct AddressBlock {
     /// The subnet.
     pub subnet: IpNet,
     /// Where addresses come from that nobody asked for by name; the whole subnet if not given.
-    pub ip_range: Option<IpNet>,
+    pub ip_range: Option<AddressRange>,
     /// The engine.
     pub engine: Engine,
     /// The addresses that it has.

@@ -15,6 +15,7 @@ mod naming;
 mod network;
 mod options;
 mod port;
+mod range;
 mod request;
 mod sandbox;
 
@@ -33,5 +34,6 @@ pub use port::{
     Access, AccessRequest, ExposedPorts, HostPort, Place, PortBinding, PortRequest, PortSpec, Protocol, PublishRequest,
     PublishedPort,
 };
-pub use request::{EndpointRequest, ExecRequest, IpamConfig, NetworkCreate, RunRequest};
+pub use range::AddressRange;
+pub use request::{EndpointRequest, ExecRequest, IpamConfig, NetworkCreate, RunRequest, StaticRoute};
 pub use sandbox::{AttachRequest, Sandbox, SandboxInterface, check_key, netns_path};

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BridgeOptions, Engine, GatewayMode, Id, MacvlanOptions, Named};
+use super::{AddressRange, BridgeOptions, Engine, GatewayMode, Id, MacvlanOptions, Named};
 
 /// What carries the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub struct Subnet {
     /// The masked prefix.
     pub subnet: IpNet,
     /// Where dynamic addresses come from; the whole subnet if not given.
-    pub ip_range: Option<IpNet>,
+    pub ip_range: Option<AddressRange>,
     /// Where the containers' default routes lead: the bridge's own address in it, unless an option says that it has none.
     /// Nothing where nobody needs a gateway.
     pub gateway: Option<IpAddr>,

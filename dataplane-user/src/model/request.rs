@@ -1,12 +1,14 @@
 //! What users ask for. Text stays text where the agent is the one to judge it.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Bandwidth, Engine, Error, Id, Link, MacAddress, Naming, PublishRequest, Result, check_dns_name};
+use super::{
+    AddressRange, Bandwidth, Engine, Error, Id, Link, MacAddress, Naming, PublishRequest, Result, check_dns_name,
+};
 
 /// One subnet as it is asked for; all of it may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +51,7 @@ impl IpamConfig {
             configs.push((net, IpamConfig { subnet: Some(subnet.clone()), ..Default::default() }));
         }
         for range in ip_ranges {
-            let holds = |net: &IpNet| range.parse::<IpNet>().is_ok_and(|range| net.contains(&range));
+            let holds = |net: &IpNet| range.parse::<AddressRange>().is_ok_and(|range| range.is_within(net));
             let slot = &mut owner(&mut configs, holds, "range", range)?.ip_range;
             set_once(slot, range, "ranges")?;
         }
@@ -143,6 +145,37 @@ pub struct EndpointRequest {
     /// How fast the container may send and receive there.
     #[serde(default)]
     pub bandwidth: Bandwidth,
+    /// Routes through it, besides the default routes.
+    #[serde(default)]
+    pub routes: Vec<StaticRoute>,
+}
+
+/// A route that somebody wants in a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRoute {
+    /// Where it leads.
+    pub destination: IpNet,
+    /// The next hop; the network's gateway if left out.
+    pub gateway: Option<IpAddr>,
+}
+
+impl StaticRoute {
+    /// Reads the two values as text; an empty gateway is not given.
+    pub fn parse(destination: &str, gateway: &str) -> Result<Self> {
+        let invalid = |why: &str| Error::Invalid(format!("invalid route to {destination:?}: {why}"));
+        let net: IpNet = destination.parse().map_err(|_| invalid("a CIDR such as 10.9.0.0/16 is expected"))?;
+        let gateway = match gateway {
+            "" => None,
+            text => Some(text.parse::<IpAddr>().map_err(|_| invalid(&format!("{text:?} is no address")))?),
+        };
+        if gateway.is_some_and(|gateway| gateway.is_ipv4() != net.addr().is_ipv4()) {
+            return Err(invalid("its next hop is of the other family"));
+        }
+        if net.prefix_len() == 0 {
+            return Err(invalid("default routes are the network's"));
+        }
+        Ok(StaticRoute { destination: net.trunc(), gateway })
+    }
 }
 
 impl EndpointRequest {

@@ -37,6 +37,9 @@ pub struct AttachRequest {
     /// Addresses and names that are wished for.
     #[serde(deserialize_with = "null_is_default")]
     pub endpoint: EndpointSettings,
+    /// Routes through the interface, besides the default routes.
+    #[serde(deserialize_with = "null_is_default")]
+    pub routes: Vec<AttachedRoute>,
     /// Ports to publish.
     #[serde(flatten)]
     pub publish: PublishRequest,
@@ -115,7 +118,7 @@ pub struct AttachedAddress {
 pub struct AttachedRoute {
     /// Where it leads.
     pub destination: String,
-    /// The next hop.
+    /// The next hop; the network's gateway if empty.
     pub gateway: String,
 }
 

@@ -106,7 +106,7 @@ pub struct IpamConfig {
     /// The subnet, in CIDR notation.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub subnet: String,
-    /// The part of it that dynamic addresses come from.
+    /// The part of it that dynamic addresses come from: in CIDR notation, or the first and the last address as `FIRST-LAST`.
     #[serde(rename = "IPRange", skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub ip_range: String,
     /// The gateway's address.

@@ -44,7 +44,7 @@ pub(in crate::cli) struct Create {
     /// IPv4 or IPv6 gateway for the subnet
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub(in crate::cli) gateway: Vec<String>,
-    /// Allocate container addresses from a sub-range
+    /// Allocate container addresses from a sub-range: a CIDR, or FIRST-LAST
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub(in crate::cli) ip_range: Vec<String>,
     /// Address that no container gets

@@ -114,12 +114,7 @@ impl Plugin {
     }
 
     async fn add(&self) -> Result<Value, Error> {
-        let netns = Path::new(&self.call.netns);
-        let there = NetNs::open_if_there(netns).map_err(|error| Error::new(Code::Netns, error.to_string()))?;
-        if there.is_none() {
-            let text = format!("{} is not a network namespace, or not there", netns.display());
-            return Err(Error::new(Code::Netns, text));
-        }
+        self.check_netns()?;
         let Some(kind) = self.ipam() else {
             let wished = Endpoint::wished(&self.call, &self.config)?;
             return self.attach(&wished, None).await;
@@ -135,11 +130,31 @@ impl Plugin {
         })
     }
 
+    /// Looks whether there is a namespace to attach.
+    fn check_netns(&self) -> Result<(), Error> {
+        let netns = Path::new(&self.call.netns);
+        let there = NetNs::open_if_there(netns).map_err(|error| Error::new(Code::Netns, error.to_string()))?;
+        there.map(drop).ok_or_else(|| {
+            Error::new(Code::Netns, format!("{} is not a network namespace, or not there", netns.display()))
+        })
+    }
+
     /// Attaches the namespace, to a network that is made where it is missing.
     async fn attach(&self, endpoint: &Endpoint, given: Option<&Endpoint>) -> Result<Value, Error> {
-        self.ensure_network(given).await?;
         let request = attach(&self.call, &self.config, endpoint);
-        let attachment: Attachment = self.client.post("/spandrel/attachments", &request).await.map_err(explain)?;
+        self.ensure_network(given).await?;
+        let mut attached = self.client.post("/spandrel/attachments", &request).await;
+        if attached.as_ref().is_err_and(ClientError::is_not_found) {
+            self.check_netns()?;
+            // Somebody has removed the network in this moment: it is made again, once.
+            self.ensure_network(given).await?;
+            attached = self.client.post("/spandrel/attachments", &request).await;
+        }
+        let attachment: Attachment = attached.map_err(|error| match explain(error) {
+            // The container is new, so it is not what is not known.
+            Error { code: Code::UnknownContainer, message } => Error::new(Code::TryAgain, message),
+            error => error,
+        })?;
         let mut outcome =
             of_attachment(&attachment, &self.call.netns).after(self.config.previous.clone().unwrap_or_default());
         if let Some(dns) = &self.config.dns {
@@ -150,7 +165,7 @@ impl Plugin {
 
     async fn ensure_network(&self, given: Option<&Endpoint>) -> Result<(), Error> {
         let path = format!("/networks/{}", segment(&self.config.network));
-        let wanted = create_network(&self.config, given);
+        let wanted = create_network(&self.config, given)?;
         let there: Network = match self.client.get(&path).await {
             Ok(network) => network,
             Err(error) if error.is_not_found() => {

@@ -24,6 +24,7 @@ fn bridge() -> BridgeSpec {
 
 fn veth(bridge_ifindex: u32) -> VethSpec {
     VethSpec {
+        routes: vec![],
         host_name: "veth0000001".into(),
         container_name: "eth0".into(),
         alias: MARK.into(),

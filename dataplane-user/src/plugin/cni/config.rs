@@ -1,13 +1,15 @@
 //! The configuration of a call: what the administrator wrote, and what the runtime put into it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Code, Dns, Error, Outcome, TYPE, Version};
-use crate::model::check_name;
+use super::{Code, Dns, Error, Outcome, Route, TYPE, Version};
+use crate::model::{AddressRange, check_name};
 
 /// A configuration that can be acted upon.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,8 @@ pub struct Config {
     pub create: Create,
     /// Who gives addresses.
     pub ipam: Ipam,
+    /// Routes through the interface, besides the default routes.
+    pub routes: Vec<Route>,
     /// What a resolver is to be told in the place of what we would say.
     pub dns: Option<Dns>,
     /// What the runtime wishes for this container.
@@ -67,9 +71,34 @@ pub struct Subnet {
     pub gateway: String,
     /// Where dynamic addresses come from, as a CIDR.
     pub ip_range: String,
-    /// host-local's way to say that, which is none of ours.
+    /// host-local's way to say that: the first of them, and the last.
     range_start: String,
     range_end: String,
+}
+
+impl Subnet {
+    /// Where dynamic addresses come from, as a network is told; empty if from the whole subnet.
+    pub fn range(&self) -> Result<String, Error> {
+        let config = |why: String| Error::new(Code::Config, format!("ipam: {why}"));
+        if self.range_start.is_empty() && self.range_end.is_empty() {
+            return Ok(self.ip_range.clone());
+        }
+        if !self.ip_range.is_empty() {
+            return Err(config(format!("ipRange {} is given as well as rangeStart or rangeEnd", self.ip_range)));
+        }
+        let subnet: IpNet =
+            self.subnet.parse().map_err(|_| config(format!("invalid subnet {:?}: a CIDR is expected", self.subnet)))?;
+        let bound = |key: &str, text: &str, default: IpAddr| match text {
+            "" => Ok(default),
+            text => text.parse().map_err(|_| config(format!("invalid {key} {text:?}: an address is expected"))),
+        };
+        let first = bound("rangeStart", &self.range_start, subnet.network())?;
+        let last = bound("rangeEnd", &self.range_end, subnet.broadcast())?;
+        let range = AddressRange::new(first, last).filter(|range| range.is_within(&subnet));
+        range.map(|range| range.to_string()).ok_or_else(|| {
+            config(format!("rangeStart {first} and rangeEnd {last} are not two addresses of {subnet} in this order"))
+        })
+    }
 }
 
 /// What the runtime wishes for one container.
@@ -185,13 +214,8 @@ struct RawIpam {
     ranges: Vec<Vec<Subnet>>,
     #[serde(flatten)]
     one: Subnet,
-    routes: Vec<RawRoute>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawRoute {
-    dst: String,
+    #[serde(deserialize_with = "nullable")]
+    routes: Vec<Route>,
 }
 
 /// JSON's `null` is the default.
@@ -245,12 +269,15 @@ impl Config {
         if let Some(wrong) = runtime.port_mappings.iter().find(|mapping| mapping.container_port == 0) {
             return Err(config(format!("portMappings: the container port of host port {} is 0", wrong.host_port)));
         }
+        let raw_ipam = raw.ipam.unwrap_or_default();
+        let routes = raw_ipam.routes.iter().filter(|route| !is_default(&route.dst)).cloned().collect();
         Ok(Config {
             version,
             network,
             socket: raw.socket,
             create: raw.create,
-            ipam: ipam(raw.ipam.unwrap_or_default())?,
+            ipam: ipam(raw_ipam),
+            routes,
             dns: raw.dns.filter(|dns| *dns != Dns::default()),
             previous: raw.prev_result.map(Outcome::from_json).transpose()?,
             valid: raw.valid.or(raw.valid_before).unwrap_or_default(),
@@ -260,23 +287,15 @@ impl Config {
     }
 }
 
-fn ipam(raw: RawIpam) -> Result<Ipam, Error> {
+fn ipam(raw: RawIpam) -> Ipam {
     if !matches!(raw.kind.as_str(), "" | TYPE) {
-        return Ok(Ipam::Plugin(raw.kind));
+        return Ipam::Plugin(raw.kind);
     }
     let mut subnets: Vec<Subnet> = raw.ranges.into_iter().flatten().collect();
     if !raw.one.subnet.is_empty() {
         subnets.insert(0, raw.one);
     }
-    if subnets.iter().any(|subnet| !subnet.range_start.is_empty() || !subnet.range_end.is_empty()) {
-        let text = "ipam: rangeStart and rangeEnd are not supported: give ipRange, a CIDR within the subnet";
-        return Err(Error::new(Code::Unsupported, text));
-    }
-    if let Some(route) = raw.routes.iter().find(|route| !is_default(&route.dst)) {
-        let text = format!("ipam: the route to {:?} is not supported: the default routes are the only ones", route.dst);
-        return Err(Error::new(Code::Unsupported, text));
-    }
-    Ok(Ipam::Own(subnets))
+    Ipam::Own(subnets)
 }
 
 /// Whether a route leads everywhere.

@@ -16,7 +16,7 @@ pub use call::{Args, Call, Verb};
 pub use config::{Attachment, Config, Ipam};
 pub use error::{Code, Error};
 pub use request::{Endpoint, attach, create_network, from_ipam, owner};
-pub use result::{Dns, Interface, Ip, Outcome, of_attachment};
+pub use result::{Dns, Interface, Ip, Outcome, Route, of_attachment};
 pub use version::Version;
 
 /// What the plugin is called in configurations.

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::config::{Bandwidth, PortMapping, is_default};
-use super::{Call, Code, Config, Error, Ipam, Outcome};
-use crate::api::types::attachment::AttachRequest;
+use super::{Call, Code, Config, Error, Ipam, Outcome, Route};
+use crate::api::types::attachment::{AttachRequest, AttachedRoute};
 use crate::api::types::endpoint::{EndpointIpamConfig, EndpointSettings};
 use crate::api::types::network::{CreateRequest, Ipam as NetworkIpam, IpamConfig};
 use crate::api::types::spandrel::PublishRequest;
@@ -16,7 +16,7 @@ use crate::api::types::spandrel::PublishRequest;
 const MTU: &str = "com.docker.network.driver.mtu";
 
 /// Addresses that the agent is to give, and what a network must have for that.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Endpoint {
     /// The IPv4 address.
     pub ipv4: Option<IpAddr>,
@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub ipv6: Option<IpAddr>,
     /// The subnets that they are in, with their gateways.
     pub subnets: Vec<(IpNet, Option<IpAddr>)>,
+    /// Routes through the interface, besides the default routes.
+    pub routes: Vec<Route>,
 }
 
 /// Whose the interfaces are that a runtime's network has: by this they are found again.
@@ -48,7 +50,7 @@ impl Endpoint {
 
     /// What the runtime wishes.
     pub fn wished(call: &Call, config: &Config) -> Result<Endpoint, Error> {
-        let mut endpoint = Endpoint::default();
+        let mut endpoint = Endpoint { routes: config.routes.clone(), ..Default::default() };
         for text in config.runtime.ips.iter().chain(&call.args.ips) {
             let address = text.split('/').next().unwrap_or_default().parse();
             endpoint.add(address.map_err(|_| config_error(format!("invalid address {text:?}")))?)?;
@@ -72,11 +74,7 @@ pub fn from_ipam(outcome: &Outcome) -> Result<Endpoint, Error> {
     if endpoint.subnets.is_empty() {
         return Err(config_error("the IPAM plugin gave no address".into()));
     }
-    if let Some(route) = outcome.routes.iter().find(|route| !is_default(&route.dst)) {
-        let text =
-            format!("the IPAM plugin's route to {:?} is not supported: default routes are the only ones", route.dst);
-        return Err(Error::new(Code::Unsupported, text));
-    }
+    endpoint.routes = outcome.routes.iter().filter(|route| !is_default(&route.dst)).cloned().collect();
     Ok(endpoint)
 }
 
@@ -105,9 +103,14 @@ pub fn attach(call: &Call, config: &Config, endpoint: &Endpoint) -> AttachReques
             publish: config.runtime.port_mappings.iter().filter(|m| m.host_port != 0).map(publish).collect(),
             ..Default::default()
         },
+        routes: endpoint.routes.iter().map(route).collect(),
         owner: owner(config),
         ..Default::default()
     }
+}
+
+fn route(route: &Route) -> AttachedRoute {
+    AttachedRoute { destination: route.dst.clone(), gateway: route.gw.clone() }
 }
 
 /// The driver options for a container's bandwidth. Runtimes that know of no burst send the largest number that they have.
@@ -138,7 +141,7 @@ fn publish(mapping: &PortMapping) -> String {
 }
 
 /// The network that an ADD needs and does not find. `given` is what another plugin gave, if one gives addresses.
-pub fn create_network(config: &Config, given: Option<&Endpoint>) -> CreateRequest {
+pub fn create_network(config: &Config, given: Option<&Endpoint>) -> Result<CreateRequest, Error> {
     let subnets: Vec<IpamConfig> = match (given, &config.ipam) {
         (Some(given), _) => {
             let subnet = |(subnet, gateway): &(IpNet, Option<IpAddr>)| IpamConfig {
@@ -149,13 +152,15 @@ pub fn create_network(config: &Config, given: Option<&Endpoint>) -> CreateReques
             given.subnets.iter().map(subnet).collect()
         }
         (None, Ipam::Own(subnets)) => {
-            let subnet = |subnet: &super::config::Subnet| IpamConfig {
-                subnet: subnet.subnet.clone(),
-                gateway: subnet.gateway.clone(),
-                ip_range: subnet.ip_range.clone(),
-                ..Default::default()
+            let subnet = |subnet: &super::config::Subnet| {
+                Ok(IpamConfig {
+                    subnet: subnet.subnet.clone(),
+                    gateway: subnet.gateway.clone(),
+                    ip_range: subnet.range()?,
+                    ..Default::default()
+                })
             };
-            subnets.iter().map(subnet).collect()
+            subnets.iter().map(subnet).collect::<Result<_, Error>>()?
         }
         (None, Ipam::Plugin(_)) => Vec::new(),
     };
@@ -164,7 +169,7 @@ pub fn create_network(config: &Config, given: Option<&Endpoint>) -> CreateReques
     if let Some(mtu) = config.create.mtu {
         options.insert(MTU.into(), mtu.to_string());
     }
-    CreateRequest {
+    Ok(CreateRequest {
         name: config.network.clone(),
         internal: config.create.internal,
         enable_ipv4: Some(subnets.is_empty() || has(false)),
@@ -172,5 +177,5 @@ pub fn create_network(config: &Config, given: Option<&Endpoint>) -> CreateReques
         ipam: Some(NetworkIpam { config: subnets, ..Default::default() }),
         options,
         ..Default::default()
-    }
+    })
 }

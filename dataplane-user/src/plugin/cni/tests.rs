@@ -101,15 +101,56 @@ fn what_a_runtime_wishes() {
 #[test]
 fn the_network_that_is_made() {
     let ipam = json!({"ranges": [[{"subnet": "10.4.0.0/24", "gateway": "10.4.0.1"}], [{"subnet": "fd04::/64"}]]});
-    let request = create_network(&config(json!({"ipam": ipam, "internal": true, "mtu": 1400})), None);
+    let request = create_network(&config(json!({"ipam": ipam, "internal": true, "mtu": 1400})), None).unwrap();
     let subnets: Vec<_> = request.ipam.unwrap().config.into_iter().map(|config| config.subnet).collect();
     assert_eq!(subnets, ["10.4.0.0/24", "fd04::/64"]);
     assert_eq!((request.enable_ipv4, request.enable_ipv6, request.internal), (Some(true), Some(true), true));
     assert_eq!(request.options["com.docker.network.driver.mtu"], "1400");
-    let request = create_network(&config(json!({"ipam": {"type": "spandrel-cni", "subnet": "fd04::/64"}})), None);
+    let request =
+        create_network(&config(json!({"ipam": {"type": "spandrel-cni", "subnet": "fd04::/64"}})), None).unwrap();
     assert_eq!((request.enable_ipv4, request.enable_ipv6), (Some(false), Some(true)));
-    let request = create_network(&config(json!({"ipv6": true})), None);
+    let request = create_network(&config(json!({"ipv6": true})), None).unwrap();
     assert_eq!((request.enable_ipv4, request.enable_ipv6), (Some(true), Some(true)));
+}
+
+#[test]
+fn ranges_as_host_local_writes_them() {
+    let range = |subnet: Value| {
+        let request = create_network(&config(json!({"ipam": {"ranges": [[subnet]]}})), None)?;
+        Ok::<_, Error>(request.ipam.unwrap().config[0].ip_range.clone())
+    };
+    for (start, end, expected) in [
+        ("10.4.0.50", "10.4.0.99", "10.4.0.50-10.4.0.99"),
+        ("10.4.0.50", "", "10.4.0.50-10.4.0.255"),
+        ("", "10.4.0.99", "10.4.0.0-10.4.0.99"),
+        ("10.4.0.128", "10.4.0.255", "10.4.0.128/25"),
+        ("", "", ""),
+    ] {
+        assert_eq!(range(json!({"subnet": "10.4.0.0/24", "rangeStart": start, "rangeEnd": end})).unwrap(), expected);
+    }
+    for (subnet, why) in [
+        (json!({"subnet": "10.4.0.0/24", "rangeStart": "10.4.0.9", "rangeEnd": "10.4.0.8"}), "in this order"),
+        (json!({"subnet": "10.4.0.0/24", "rangeStart": "10.5.0.9"}), "not two addresses of 10.4.0.0/24"),
+        (json!({"subnet": "10.4.0.0/24", "rangeStart": "nine"}), "invalid rangeStart \"nine\""),
+        (json!({"subnet": "ten", "rangeStart": "10.4.0.9"}), "invalid subnet \"ten\""),
+        (json!({"subnet": "10.4.0.0/24", "rangeEnd": "10.4.0.9", "ipRange": "10.4.0.0/28"}), "as well as"),
+    ] {
+        let error = range(subnet).unwrap_err();
+        assert!(error.code == Code::Config && error.message.contains(why), "{error:?}");
+    }
+}
+
+#[test]
+fn routes_of_either_ipam() {
+    let routes = json!([{"dst": "0.0.0.0/0"}, {"dst": "10.9.0.0/16", "gw": "10.4.0.7"}, {"dst": "fd09::/32"}]);
+    let config = config(json!({"ipam": {"routes": routes}}));
+    let own = Endpoint::wished(&add(""), &config).unwrap();
+    let outcome = Outcome::from_json(json!({"ips": [{"address": "10.4.0.9/24"}], "routes": routes})).unwrap();
+    for endpoint in [own, from_ipam(&outcome).unwrap()] {
+        let asked = attach(&add(""), &config, &endpoint).routes;
+        let asked: Vec<_> = asked.iter().map(|route| (route.destination.as_str(), route.gateway.as_str())).collect();
+        assert_eq!(asked, [("10.9.0.0/16", "10.4.0.7"), ("fd09::/32", "")]);
+    }
 }
 
 #[test]
@@ -124,14 +165,13 @@ fn another_plugin_gives_addresses() {
     }));
     let endpoint = endpoint.unwrap();
     assert_eq!(endpoint.ipv4, "10.5.0.9".parse().ok());
-    let request = create_network(&config, Some(&endpoint));
+    let request = create_network(&config, Some(&endpoint)).unwrap();
     let subnet = &request.ipam.unwrap().config[0];
     assert_eq!((subnet.subnet.as_str(), subnet.gateway.as_str()), ("10.5.0.0/24", "10.5.0.1"));
     assert_eq!((request.enable_ipv4, request.enable_ipv6), (Some(true), Some(false)));
     for (value, why) in [
         (json!({"ips": []}), "gave no address"),
         (json!({"ips": [{"address": "10.5.0.9/24"}, {"address": "10.5.0.10/24"}]}), "one address of a family"),
-        (json!({"ips": [{"address": "10.5.0.9/24"}], "routes": [{"dst": "10.9.0.0/16"}]}), "is not supported"),
         (json!({"ips": [{"address": "ten"}]}), "invalid address"),
     ] {
         assert!(given(value.clone()).unwrap_err().message.contains(why), "{value}");
@@ -172,8 +212,6 @@ fn what_is_refused() {
         (base(json!({"name": ""})), Code::Config, "Invalid network name"),
         (base(json!({"name": "a b"})), Code::Config, "Invalid network name"),
         (base(json!({"name": 1})), Code::Decode, "cannot read"),
-        (base(json!({"ipam": {"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9"}})), Code::Unsupported, "ipRange"),
-        (base(json!({"ipam": {"routes": [{"dst": "10.9.0.0/16"}]}})), Code::Unsupported, "10.9.0.0/16"),
         (base(json!({"runtimeConfig": {"bandwidth": {"ingressRate": "fast"}}})), Code::Decode, "\"fast\""),
         (base(json!({"runtimeConfig": {"portMappings": [{"hostPort": 80}]}})), Code::Config, "container port"),
         (base(json!({"runtimeConfig": {"portMappings": [{"hostPort": 70000}]}})), Code::Decode, "70000"),
@@ -319,7 +357,7 @@ proptest! {
         }
         match parse(&value) {
             Ok(config) => {
-                let _ = create_network(&config, None);
+                let _ = create_network(&config, None).unwrap();
                 let call = add("");
                 if let Ok(endpoint) = Endpoint::wished(&call, &config) {
                     prop_assert_eq!(attach(&call, &config, &endpoint).network, config.network);
