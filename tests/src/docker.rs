@@ -27,8 +27,9 @@ pub const WITHOUT_IPTABLES: &str = "--iptables=false --bridge=none";
 
 const SOCKET: &str = "unix:///run/docker.sock";
 
-/// An image with nothing but busybox in it.
+/// An image with nothing but busybox in it, and the names of two of its programs.
 const IMAGE: &str = "mkdir -p /run/lab/image/bin && cp /usr/bin/busybox /run/lab/image/bin/ && \
+                     ln -sf busybox /run/lab/image/bin/httpd && ln -sf busybox /run/lab/image/bin/wget && \
                      tar -C /run/lab/image -c . | docker -H unix:///run/docker.sock import - busybox";
 
 /// A running daemon. Dropping it ends it and its containers.

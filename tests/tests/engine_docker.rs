@@ -138,3 +138,43 @@ fn the_drivers_socket() {
         refused.stderr.contains("b.sock is in the way and is not a socket: choose another path with --docker-plugin")
     );
 }
+
+/// The configuration and the sessions in `docs/docker.md`, as they are printed there.
+#[test]
+fn the_page() {
+    let site = site();
+    let page = include_str!("../../docs/docker.md");
+    let block = |before: &str| {
+        let block = page.split(before).nth(1).and_then(|rest| rest.split("```").nth(1));
+        block.unwrap_or_else(|| panic!("nothing after {before:?}"))
+    };
+    let configuration = block("### A host without a single rule of iptables").strip_prefix("json").expect("JSON");
+    site.host.write("/run/daemon.json", configuration);
+    let docker = site.host.docker("--config-file /run/daemon.json");
+    let run = |line: &str| {
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        match line.split_once(' ') {
+            Some(("docker", words)) => docker.client(words),
+            Some(("spandrel", words)) => site.host.spandrel(words),
+            Some(("wget", _)) => site.host.command(&format!("busybox {line}")),
+            _ => panic!("{line}"),
+        }
+        .ok()
+    };
+    for line in block("## A first session").trim().lines() {
+        if line.starts_with("docker rm") {
+            block("What Docker has not works on its containers, too:").trim().lines().for_each(|line| _ = run(line));
+        }
+        let printed = run(line);
+        if line.contains("wget") {
+            assert_eq!(printed, docker.client("inspect --format {{.Config.Hostname}} web").ok(), "{line}");
+        }
+        if line.starts_with("docker run -d") {
+            site.host.listed("web");
+        }
+        if line.starts_with("spandrel") {
+            assert!(printed.contains("0.0.0.0:8080"), "{line}: {printed}");
+        }
+    }
+    assert_eq!(site.host.packet_filters(), [""; 0]);
+}
