@@ -1,4 +1,5 @@
-//! Container runtimes from Debian that call the CNI plugin: Podman 4 with its CNI back end, and containerd.
+//! Container runtimes from Debian that call the CNI plugin: Podman 4 with its CNI back end, and containerd. With each of them SEMANTICS §1,
+//! rows 1, 9 and 14.
 
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
@@ -70,6 +71,7 @@ fn podman_with_cni() {
         let services = web.serve(family.any());
         services.assert_reached(&client, own[index], other[index]);
         services.assert_reached_at(&site.internet, site.public(family), PUBLISHED, site.uplink.outside(family));
+        client.ping(Site::far(family)).expect("the outside");
     }
     let shown = podman.client("inspect web").json();
     assert_eq!(shown[0]["NetworkSettings"]["Networks"]["pods"]["IPAddress"], json!("10.40.0.77"));

@@ -64,7 +64,7 @@ fn assert_says(said: &str, sentence: &str) {
     assert!(said.contains(sentence) && said.matches("Error: ").count() == 1, "{sentence:?} is missing in:\n{said}");
 }
 
-/// A network, containers that find each other by name, published ports, and nothing left at the end.
+/// A network, containers that find each other by name, published ports (SEMANTICS §1, rows 1, 6, 9 and 14), and nothing left at the end.
 #[test]
 fn what_a_user_does() {
     let site = site();
@@ -149,7 +149,7 @@ fn wishes() {
     assert_eq!(own.addresses_of("own", RecordType::A), [address]);
 }
 
-/// Both families, from outside, too; and a network without a way there.
+/// Both families, from outside, too; and a network without a way there (SEMANTICS §1, `--internal`).
 #[test]
 fn ipv6_and_internal_networks() {
     let site = site();
@@ -176,7 +176,9 @@ fn ipv6_and_internal_networks() {
     assert_eq!(ips(&podman, "both", "mixed").len(), 2);
 
     podman.client("network create -d spandrel --internal inner").ok();
-    let (a, b) = (podman.run("a", "--network inner -p 9090:80"), podman.run("b", "--network inner"));
+    let said = podman.client("run -d --name a --network inner -p 9090:80 busybox").stderr;
+    assert!(said.contains("warning: network inner is internal: no ports are published there"), "{said}");
+    let (a, b) = (podman.net("a"), podman.run("b", "--network inner"));
     let [a_has] = ips(&podman, "a", "inner")[..] else { panic!() };
     let [b_has] = ips(&podman, "b", "inner")[..] else { panic!() };
     let services = a.serve(V4.any());
@@ -186,7 +188,7 @@ fn ipv6_and_internal_networks() {
     site.internet.briefly().tcp_connect(site.public(V4), 9090).expect_err("nothing leads inside");
 }
 
-/// Two networks at once: published ports are there once, and stay with the network that stays.
+/// Two networks at once (SEMANTICS §1, rows 2 and 16): published ports are there once, and stay with the network that stays.
 #[test]
 fn two_networks() {
     let site = site();

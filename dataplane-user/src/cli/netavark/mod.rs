@@ -200,7 +200,12 @@ impl Plugin {
     /// The ports that come with this network: none if the container has them by another one, or none leads to it from outside.
     async fn still_to_publish(&self, setup: &Setup) -> Result<Vec<String>, Error> {
         let publish = publishes(&setup.port_mappings);
-        if publish.is_empty() || setup.network.internal || !self.ports(&setup.container_id).await?.is_empty() {
+        if publish.is_empty() || !self.ports(&setup.container_id).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        if setup.network.internal {
+            let name = &setup.network.name;
+            output::complain(format_args!("warning: network {name} is internal: no ports are published there"));
             return Ok(Vec::new());
         }
         Ok(publish)
