@@ -215,3 +215,54 @@ fn plugin_install_docker_looks_for_the_agent() {
     fs::remove_file(host.path("/run/docker/plugins/spandrel.sock")).unwrap();
     host.spandrel("plugin install docker").assert_sentence(1, &["does not serve /run/docker/plugins/spandrel.sock"]);
 }
+
+/// The commands of docs/migrate.md for a Docker host: a container is made anew on our network, Docker's rules and its bridge are given up, and
+/// all of it is taken back.
+#[test]
+fn a_docker_host_moves_and_goes_back() {
+    let lab = Lab::new();
+    let (host, internet) = (lab.host("host"), lab.machine("internet"));
+    let uplink = lab.uplink(&host, &internet);
+    host.install_debian();
+    let mut docker = host.docker("");
+    docker.client("network create old").ok();
+    let reached = |shop: &Net| {
+        let _server = shop.tcp_listen(V4.any(), 80);
+        internet.tcp_connect(uplink.host(V4), 8080).map(|link| link.seen_as.ip())
+    };
+    let client = uplink.outside(V4);
+    assert_eq!(reached(&docker.run("shop", "--network old -p 8080:80")).expect("Docker's own bridge"), client);
+
+    host.install_package();
+    let agent = host.unit().start(&host);
+    docker.client("network create -d spandrel web").ok();
+    docker.client("rm -f shop").ok();
+    assert_eq!(reached(&docker.run("shop", "--network web -p 8080:80")).expect("our network"), client);
+    let other = docker.run("other", "--network web");
+    other.ping(client).expect("the way out");
+    assert_eq!(host.command("spandrel port shop").ok().lines().next(), Some("80/tcp -> 0.0.0.0:8080"));
+
+    // Without a bridge and a rule of Docker's.
+    docker.client("rm -f shop other").ok();
+    docker.client("network rm old").ok();
+    docker.stop();
+    drop(docker);
+    host.command("nft flush ruleset").ok();
+    host.write("/etc/docker/daemon.json", r#"{"bridge": "none", "iptables": false, "ip6tables": false}"#);
+    let mut docker = host.docker("");
+    assert_eq!(reached(&docker.run("shop", "--network web -p 8080:80")).expect("without a rule"), client);
+    assert_eq!(host.packet_filters(), Vec::<String>::new());
+    assert!(host.links().iter().all(|link| link.name != "docker0"), "{:?}", host.links());
+    assert_eq!(host.command("spandrel doctor").ok(), "nothing is wrong");
+
+    docker.client("rm -f shop").ok();
+    docker.client("network rm web").ok();
+    docker.stop();
+    drop(docker);
+    host.command("rm /etc/docker/daemon.json").ok();
+    let docker = host.docker("");
+    docker.client("network create old").ok();
+    drop(agent);
+    host.dpkg("--purge", Path::new("spandrel")).ok();
+    assert_eq!(reached(&docker.run("shop", "--network old -p 8080:80")).expect("Docker's bridge again"), client);
+}
