@@ -244,3 +244,13 @@ fn list(command: &Ls) -> Outcome {
 fn failed(doing: &str, path: &Path, error: std::io::Error) -> Error {
     Error::Local(format!("cannot {doing} {}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_documented_one() {
+        assert!(include_str!("../../../../docs/cni.md").contains(EXAMPLE_TEXT));
+    }
+}
