@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,18 @@ use super::guest::{PLAN, Plan, ROOT_TAG, Suite};
 use super::initramfs::{Archive, inside};
 use super::modules;
 use super::packages::{Kernel, Tools};
+use crate::progress::say;
 use crate::workspace::{Workspace, output};
 
 /// Memory of one machine. Each agent's tables take about 50 MiB of it.
 const MEMORY: &str = "2G";
+
+/// How long a machine may take to boot; it takes seconds. Once, an emulated Linux 6.1 stood still half-way, both processors busy, and
+/// never came up.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// How often one that does not come up is switched on.
+const BOOTS: u32 = 3;
 
 /// A machine that has been put together.
 pub(super) struct Machine {
@@ -69,6 +77,31 @@ impl Machine {
 
     /// Boots it and waits until it is off.
     pub(super) fn run(&self, tools: &Tools, limit: Duration) -> Result<()> {
+        for _ in 0..BOOTS {
+            let mut child = self.switch_on(tools)?;
+            if wait(&mut child, BOOT, || self.is_up())? == Waited::TooLong {
+                switch_off(&mut child)?;
+                say("Booting", format!("{} again: it was not up within {} s", self.kernel.release, BOOT.as_secs()));
+                continue;
+            }
+            return match wait(&mut child, limit, || false)? {
+                Waited::Off(status) if status.success() => Ok(()),
+                Waited::Off(status) => bail!("qemu failed ({status})"),
+                Waited::Done | Waited::TooLong => {
+                    switch_off(&mut child)?;
+                    bail!("it was not done within {} s", limit.as_secs())
+                }
+            };
+        }
+        bail!("it did not come up, switched on {BOOTS} times")
+    }
+
+    /// Whether the first suite has begun.
+    fn is_up(&self) -> bool {
+        fs::metadata(&self.report).is_ok_and(|report| report.len() > 0)
+    }
+
+    fn switch_on(&self, tools: &Tools) -> Result<Child> {
         let mut qemu = tools.qemu.command();
         for folder in tools.firmware() {
             qemu.arg("-L").arg(folder);
@@ -90,25 +123,38 @@ impl Machine {
         }
         let share = "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap";
         qemu.args(["-fsdev", share, "-device", &format!("virtio-9p-pci,fsdev=root,mount_tag={ROOT_TAG}")]);
-        let mut child = qemu.stdin(Stdio::null()).spawn().context("cannot start qemu")?;
-
-        let end = Instant::now() + limit;
-        let status = loop {
-            match child.try_wait()? {
-                Some(status) => break status,
-                None if Instant::now() < end => sleep(Duration::from_millis(100)),
-                None => {
-                    child.kill()?;
-                    child.wait()?;
-                    bail!("it was not done within {} s", limit.as_secs());
-                }
-            }
-        };
-        if !status.success() {
-            bail!("qemu failed ({status})");
-        }
-        Ok(())
+        qemu.stdin(Stdio::null()).spawn().context("cannot start qemu")
     }
+}
+
+/// What waiting for a machine came to.
+#[derive(PartialEq)]
+enum Waited {
+    /// It is off.
+    Off(ExitStatus),
+    /// What was waited for.
+    Done,
+    /// Neither.
+    TooLong,
+}
+
+/// Waits for a machine to be off or `done`, for so long.
+fn wait(child: &mut Child, limit: Duration, done: impl Fn() -> bool) -> Result<Waited> {
+    let end = Instant::now() + limit;
+    loop {
+        match child.try_wait()? {
+            Some(status) => return Ok(Waited::Off(status)),
+            None if done() => return Ok(Waited::Done),
+            None if Instant::now() >= end => return Ok(Waited::TooLong),
+            None => sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn switch_off(child: &mut Child) -> Result<()> {
+    child.kill()?;
+    child.wait()?;
+    Ok(())
 }
 
 /// The shared libraries of a program, its interpreter included.
