@@ -95,7 +95,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     if steps.iter().any(|step| matches!(step, Step::Scenario | Step::Engines | Step::Demo | Step::Kernels)) {
         spandrel = build::spandrel(workspace, build::Profile::default())?;
-        if steps.contains(&Step::Scenario) {
+        if steps.contains(&Step::Engines) {
             dist::package(workspace, &spandrel)?;
         }
     } else if steps != [Step::Format] {
