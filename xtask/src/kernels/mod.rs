@@ -65,7 +65,7 @@ const KERNEL_TESTS: &str = "kernel::";
 const BUDGET_TEST: &str = "kernel::dataplane::tests::every_program_loads_and_stays_within_its_budget";
 
 /// How long one machine may take for all; two run at once, and each instruction of theirs is translated.
-const LIMIT: Duration = Duration::from_secs(1200);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 /// What came of one machine.
 struct Outcome {
