@@ -111,6 +111,9 @@ fn is_autoconfiguration<A: Make>(packet: &Packet<A>) -> bool {
 /// stacks do not add up.
 #[inline(never)]
 fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropReason> {
+    if let Some(neighbor) = neighbor_at_once::<A>(skb, sender) {
+        return Ok(hand_over(skb, neighbor));
+    }
     let packet = maps::parse::<A>(skb)?;
     check_source(packet, sender.endpoint)?;
     if packet.kind == Kind::NeighborDiscovery {
@@ -177,6 +180,24 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     flow::follow(skb, packet, entry, sender.network.bridge)
 }
 
+/// The neighbour to whom an ordinary packet goes, if its addresses are all that matters: the short cut of [`ip`], which does the same
+/// for everything else.
+#[inline(always)]
+fn neighbor_at_once<A: Make>(skb: &Skb<'_>, sender: &Sender) -> Option<&'static Neighbor> {
+    let Sender { endpoint, network, .. } = *sender;
+    let flows = endpoint.flags & Endpoint::PUBLISHES != 0 || network.has(Network::ENDPOINT_INDEPENDENT);
+    if flows || !network.has(Network::ICC) {
+        return None;
+    }
+    let (source, destination) = Packet::<A>::glance(skb)?;
+    let (prefix, mask) = A::subnet(network);
+    let near = destination.is_in(prefix, mask) && destination != A::gateway(network);
+    if !near || source != A::of_endpoint(endpoint) || source == A::UNSPECIFIED {
+        return None;
+    }
+    maps::neighbor(endpoint.network, destination.any())
+}
+
 /// To whom a frame goes.
 enum To {
     /// Another container of the network.
@@ -241,12 +262,18 @@ fn to_neighbor<A: Make>(sender: &Sender, packet: &Packet<A>, skb: &Skb<'_>) -> R
     if !sender.network.has(Network::ICC) && !is_linked(sender, neighbor, packet) {
         return Err(DropReason::IccDisabled);
     }
+    Ok(hand_over(skb, neighbor))
+}
+
+/// Sends a packet into a neighbour's namespace, unless that receives too much.
+#[inline(always)]
+fn hand_over(skb: &Skb<'_>, neighbor: &Neighbor) -> i32 {
     if neighbor.flags & Neighbor::LIMITS_INGRESS != 0 && bandwidth::is_receiving_too_much(skb, neighbor.endpoint) {
-        return Ok(SHOT);
+        return SHOT;
     }
     rewrite::mark_as_ours(skb);
     // SAFETY: a plain helper call. The container has put the neighbour's MAC address into the frame, as ARP told it.
-    Ok(unsafe { bpf_redirect_peer(neighbor.ifindex, 0) } as i32)
+    (unsafe { bpf_redirect_peer(neighbor.ifindex, 0) }) as i32
 }
 
 /// Does a link let the packet through? A function of its own for its stack, which nobody pays for where containers may talk to

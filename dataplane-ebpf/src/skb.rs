@@ -3,20 +3,26 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_skb_load_bytes, programs::TcContext};
-use dataplane_common::wire::{Frame, Header};
+use dataplane_common::wire::{Frame, Header, ethernet, ipv4::Ipv4, ipv6::Ipv6, transport::Tcp};
 
-/// How much of a packet should be readable directly: Ethernet, IPv6 and TCP headers.
-const HEADERS: usize = 14 + 40 + 20;
+/// How much of a packet should be readable directly: Ethernet, IP and TCP headers, of each family.
+const V4_HEADERS: usize = ethernet::LEN + size_of::<Ipv4>() + size_of::<Tcp>();
+const V6_HEADERS: usize = ethernet::LEN + size_of::<Ipv6>() + size_of::<Tcp>();
 
 /// A packet on its way through the kernel.
 pub struct Skb<'a>(pub &'a TcContext);
 
 impl<'a> Skb<'a> {
     /// Takes the packet and makes sure that its headers can be read directly: an skb may have them in a page of its own.
+    ///
+    /// Not a byte more than is read: Linux's TCP has its headers in front and the payload in pages, and to pull what is there
+    /// makes the kernel copy a head that the sender still holds, which costs as much as all that the program does.
     #[inline(always)]
     pub fn new(ctx: &'a TcContext) -> Self {
-        // Small packets are all there: asking for more would make the kernel copy what a sender still holds.
-        let wanted = ctx.len().min(HEADERS as u32);
+        // SAFETY: the context is valid for as long as the program runs.
+        let protocol = unsafe { (*ctx.skb.skb).protocol };
+        let headers = if protocol == u32::from(ethernet::IPV6.to_be()) { V6_HEADERS } else { V4_HEADERS };
+        let wanted = ctx.len().min(headers as u32);
         if ctx.data() + wanted as usize > ctx.data_end() {
             // A failure shows as a header that cannot be read.
             let _ = ctx.pull_data(wanted);

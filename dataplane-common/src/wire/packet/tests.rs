@@ -181,6 +181,26 @@ fn cut_and_contradictory_headers_are_malformed() {
     assert!(Packet::<V4>::parse(short_length.as_slice()).is_err(), "no room for the UDP header");
 }
 
+/// An ordinary packet of either family.
+fn segment_or_datagram() -> impl Strategy<Value = Vec<u8>> {
+    (any::<bool>(), any::<bool>()).prop_map(|(v6, tcp)| {
+        let ethernet = PacketBuilder::ethernet2(MAC, MAC);
+        let ip =
+            if v6 { ethernet.ipv6([0xfd; 16], [0xfe; 16], 5) } else { ethernet.ipv4([10, 0, 0, 2], [10, 0, 0, 3], 64) };
+        built(|out| {
+            if tcp { ip.tcp(4000, 80, 1, 1000).write(out, b"hello") } else { ip.udp(4000, 53).write(out, b"hello") }
+                .unwrap();
+        })
+    })
+}
+
+/// What a glance should see, by the whole parser.
+fn closer_look<A: IpHeader>(frame: &[u8]) -> Option<(A, A)> {
+    let packet = Packet::<A>::parse(frame).ok()?;
+    let ordinary = matches!(packet.kind, Kind::Tcp | Kind::Udp) && packet.is_plain() && !packet.options;
+    ordinary.then_some((packet.source, packet.destination))
+}
+
 proptest! {
     #[test]
     fn translating_an_ipv4_header_keeps_its_checksum_right(source: u32, destination: u32, ttl in 1..=255_u8, hops in 0..=1_u8) {
@@ -199,6 +219,27 @@ proptest! {
         bytes[16..20].copy_from_slice(&destination.to_ne_bytes());
         let expected = etherparse::Ipv4HeaderSlice::from_slice(&bytes).unwrap().to_header().calc_header_checksum();
         prop_assert_eq!(translated.checksum.get(), expected);
+    }
+
+    #[test]
+    fn a_glance_takes_exactly_the_whole_plain_segments_and_datagrams_that_the_parser_takes(
+        frame in segment_or_datagram(),
+        at in ethernet::LEN..80,
+        byte: u8,
+        cut in 0..40_usize,
+        repair: bool,
+    ) {
+        let mut frame = frame;
+        if let Some(changed) = frame.get_mut(at) {
+            *changed = byte;
+        }
+        frame.truncate(frame.len() - cut.saturating_sub(30));
+        if repair && let Ok(header) = etherparse::Ipv4HeaderSlice::from_slice(&frame[ethernet::LEN..]) {
+            let sum = header.to_header().calc_header_checksum();
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        }
+        prop_assert_eq!(Packet::<V4>::glance(frame.as_slice()), closer_look::<V4>(&frame));
+        prop_assert_eq!(Packet::<V6>::glance(frame.as_slice()), closer_look::<V6>(&frame));
     }
 
     #[test]
