@@ -72,6 +72,8 @@ pub trait Address: Copy + Eq {
     fn is_in(self, prefix: Self, mask: Self) -> bool;
     /// The first 16 bits, as a number.
     fn top(self) -> u16;
+    /// The last 32 bits, as a number.
+    fn bottom(self) -> u32;
     /// Folds the address into one word, for hashing.
     fn fold(self) -> u32;
     /// What replacing this address by `other` does to a checksum.
@@ -130,6 +132,11 @@ impl Address for V4 {
     #[inline(always)]
     fn top(self) -> u16 {
         (u32::from_be(self.0) >> 16) as u16
+    }
+
+    #[inline(always)]
+    fn bottom(self) -> u32 {
+        u32::from_be(self.0)
     }
 
     #[inline(always)]
@@ -196,6 +203,11 @@ impl Address for V6 {
     #[inline(always)]
     fn top(self) -> u16 {
         (u32::from_be(self.0[0]) >> 16) as u16
+    }
+
+    #[inline(always)]
+    fn bottom(self) -> u32 {
+        u32::from_be(self.0[3])
     }
 
     #[inline(always)]

@@ -19,6 +19,8 @@ pub const MAX_NETWORKS: usize = 4096;
 pub const MAX_ENDPOINTS: usize = 16384;
 /// How many interfaces may carry our programs: veths and bridges.
 pub const MAX_INTERFACES: usize = MAX_ENDPOINTS + MAX_NETWORKS;
+/// Entries of `INTERFACE_SLOTS` and of `ADDRESS_SLOTS`, the short cuts to endpoints.
+pub const SHORT_CUTS: usize = 2 * MAX_ENDPOINTS;
 /// How many uplinks fit.
 pub const MAX_UPLINKS: usize = 256;
 /// How many addresses the host may have.
@@ -45,6 +47,22 @@ pub const MAX_TRUSTED: usize = 4096;
 pub const MAX_CLIENTS: usize = 65_536;
 /// Directional entries of the flow table of each family, by default; settable at the first start.
 pub const DEFAULT_FLOWS: usize = 262_144;
+
+/// Where `INTERFACE_SLOTS` has the slot of an interface's endpoint. Interfaces whose indices differ by a multiple of
+/// [`SHORT_CUTS`] share a place.
+#[inline(always)]
+pub fn place_of_interface(ifindex: u32) -> u32 {
+    ifindex % SHORT_CUTS as u32
+}
+
+/// Where `ADDRESS_SLOTS` has the slot of the endpoint with this address. Neighbours have places next to each other, so that hardly any
+/// two share one.
+#[inline(always)]
+pub fn place_of_address<A: Address>(network: Zone, address: A) -> u32 {
+    const APART: u32 = 2533;
+    let family = if A::IS_V6 { SHORT_CUTS as u32 / 2 } else { 0 };
+    address.bottom().wrapping_add(u32::from(network.0) * APART).wrapping_add(family) % SHORT_CUTS as u32
+}
 
 /// Value of `INTERFACES`, by ifindex: whose interface is it?
 #[repr(C)]

@@ -82,10 +82,9 @@ fn run(skb: &Skb<'_>) -> Outcome {
 
 #[inline(always)]
 fn sender(ifindex: u32) -> Option<Sender> {
-    let interface = maps::interface(ifindex)?;
-    let endpoint = flow::endpoint(interface.endpoint)?;
+    let (slot, endpoint) = maps::endpoint_at(ifindex)?;
     let network = flow::network(endpoint.network)?;
-    Some(Sender { slot: interface.endpoint, endpoint, network })
+    Some(Sender { slot, endpoint, network })
 }
 
 /// The source must be the endpoint's own (RFC 2827); IPv6 also has its link-local address, and none during autoconfiguration.
@@ -111,8 +110,8 @@ fn is_autoconfiguration<A: Make>(packet: &Packet<A>) -> bool {
 /// stacks do not add up.
 #[inline(never)]
 fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropReason> {
-    if let Some(neighbor) = neighbor_at_once::<A>(skb, sender) {
-        return Ok(hand_over(skb, neighbor));
+    if let Some((slot, neighbor)) = neighbor_at_once::<A>(skb, sender) {
+        return Ok(hand_over(skb, slot, neighbor.ifindex, neighbor.flags & Endpoint::LIMITS_INGRESS != 0));
     }
     let packet = maps::parse::<A>(skb)?;
     check_source(packet, sender.endpoint)?;
@@ -180,22 +179,20 @@ fn ip<A: Make>(skb: &Skb<'_>, sender: &Sender, group: bool) -> Result<i32, DropR
     flow::follow(skb, packet, entry, sender.network.bridge)
 }
 
-/// The neighbour to whom an ordinary packet goes, if its addresses are all that matters: the short cut of [`ip`], which does the same
-/// for everything else.
+/// The neighbour to whom an ordinary packet goes, and its slot, if their addresses are all that matters: the short cut of [`ip`], which
+/// does the same for everything else. Most packets between containers are such, and this is most of what they cost.
 #[inline(always)]
-fn neighbor_at_once<A: Make>(skb: &Skb<'_>, sender: &Sender) -> Option<&'static Neighbor> {
+fn neighbor_at_once<A: Make>(skb: &Skb<'_>, sender: &Sender) -> Option<(u32, &'static Endpoint)> {
     let Sender { endpoint, network, .. } = *sender;
     let flows = endpoint.flags & Endpoint::PUBLISHES != 0 || network.has(Network::ENDPOINT_INDEPENDENT);
     if flows || !network.has(Network::ICC) {
         return None;
     }
     let (source, destination) = Packet::<A>::glance(skb)?;
-    let (prefix, mask) = A::subnet(network);
-    let near = destination.is_in(prefix, mask) && destination != A::gateway(network);
-    if !near || source != A::of_endpoint(endpoint) || source == A::UNSPECIFIED {
+    if source != A::of_endpoint(endpoint) || source == A::UNSPECIFIED || destination == A::UNSPECIFIED {
         return None;
     }
-    maps::neighbor(endpoint.network, destination.any())
+    maps::endpoint_near(endpoint.network, destination)
 }
 
 /// To whom a frame goes.
@@ -262,18 +259,18 @@ fn to_neighbor<A: Make>(sender: &Sender, packet: &Packet<A>, skb: &Skb<'_>) -> R
     if !sender.network.has(Network::ICC) && !is_linked(sender, neighbor, packet) {
         return Err(DropReason::IccDisabled);
     }
-    Ok(hand_over(skb, neighbor))
+    Ok(hand_over(skb, neighbor.endpoint, neighbor.ifindex, neighbor.flags & Neighbor::LIMITS_INGRESS != 0))
 }
 
-/// Sends a packet into a neighbour's namespace, unless that receives too much.
+/// Sends a packet into a neighbour's namespace, unless that is `limited` and receives too much.
 #[inline(always)]
-fn hand_over(skb: &Skb<'_>, neighbor: &Neighbor) -> i32 {
-    if neighbor.flags & Neighbor::LIMITS_INGRESS != 0 && bandwidth::is_receiving_too_much(skb, neighbor.endpoint) {
+fn hand_over(skb: &Skb<'_>, slot: u32, ifindex: u32, limited: bool) -> i32 {
+    if limited && bandwidth::is_receiving_too_much(skb, slot) {
         return SHOT;
     }
     rewrite::mark_as_ours(skb);
     // SAFETY: a plain helper call. The container has put the neighbour's MAC address into the frame, as ARP told it.
-    (unsafe { bpf_redirect_peer(neighbor.ifindex, 0) }) as i32
+    (unsafe { bpf_redirect_peer(ifindex, 0) }) as i32
 }
 
 /// Does a link let the packet through? A function of its own for its stack, which nobody pays for where containers may talk to

@@ -15,10 +15,10 @@ use dataplane_common::{
     decision::World,
     fragment::{COUNTERS, FragmentKey, Fragmented, MAX_FRAGMENTED, MAX_SHELVES, PLACES, Shelf, Waiting},
     layout::{
-        AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, LinkKey, MAX_ALLOWED,
-        MAX_CLIENTS, MAX_ENDPOINTS, MAX_INTERFACES, MAX_LINKS, MAX_LOCAL_ADDRESSES, MAX_NETWORKS, MAX_PORTS,
-        MAX_PUBLISHED, MAX_SOCKET_PEERS, MAX_TRUSTED, MAX_UPLINKS, Neighbor, Network, PortCount, Published,
-        PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
+        self, AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, LinkKey,
+        MAX_ALLOWED, MAX_CLIENTS, MAX_ENDPOINTS, MAX_INTERFACES, MAX_LINKS, MAX_LOCAL_ADDRESSES, MAX_NETWORKS,
+        MAX_PORTS, MAX_PUBLISHED, MAX_SOCKET_PEERS, MAX_TRUSTED, MAX_UPLINKS, Neighbor, Network, PortCount, Published,
+        PublishedKey, SHORT_CUTS, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
     },
     rate::{Bucket, ClientKey},
     wire::{Be16, Frame, IpHeader, Packet},
@@ -31,6 +31,15 @@ const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 /// Whose interface is it? By ifindex.
 #[btf_map]
 pub static INTERFACES: HashMap<u32, Interface, MAX_INTERFACES, NO_PREALLOC> = HashMap::new();
+
+/// A short cut past [`INTERFACES`]: in which slot may the endpoint of an interface be? By `layout::place_of_interface`; where two share
+/// a place, only one is here, and the slot's endpoint tells whether it is the right one. An array's look-up costs a tenth of a hash's.
+#[btf_map]
+pub static INTERFACE_SLOTS: Array<u32, SHORT_CUTS> = Array::new();
+
+/// The same past [`NEIGHBORS`], by `layout::place_of_address`.
+#[btf_map]
+pub static ADDRESS_SLOTS: Array<u32, SHORT_CUTS> = Array::new();
 
 /// Endpoints by slot.
 #[btf_map]
@@ -374,6 +383,27 @@ pub fn neighbors(network: Zone) -> Option<*mut c_void> {
 pub fn interface(ifindex: u32) -> Option<Interface> {
     // SAFETY: copied at once; only the agent writes.
     unsafe { INTERFACES.get(ifindex) }.copied()
+}
+
+/// The endpoint at whose interface with this index a program runs, and its slot.
+#[inline(always)]
+pub fn endpoint_at(ifindex: u32) -> Option<(u32, &'static Endpoint)> {
+    if let Some(&slot) = INTERFACE_SLOTS.get(layout::place_of_interface(ifindex))
+        && let Some(endpoint) = ENDPOINTS.get(slot)
+        && endpoint.ifindex == ifindex
+    {
+        return Some((slot, endpoint));
+    }
+    let slot = interface(ifindex)?.endpoint;
+    Some((slot, ENDPOINTS.get(slot)?))
+}
+
+/// The endpoint with this address in a network, and its slot, where the short cut leads to it; [`neighbor`] finds all.
+#[inline(always)]
+pub fn endpoint_near<A: Family>(network: Zone, address: A) -> Option<(u32, &'static Endpoint)> {
+    let &slot = ADDRESS_SLOTS.get(layout::place_of_address(network, address))?;
+    let endpoint = ENDPOINTS.get(slot)?;
+    (endpoint.network == network && A::of_endpoint(endpoint) == address).then_some((slot, endpoint))
 }
 
 /// The uplink with this index.

@@ -14,7 +14,10 @@ use aya::{
 use dataplane_common::{
     V4, V6, Zone,
     address::{Address as _, AnyAddress},
-    layout::{Config, Endpoint, Interface, MAX_ENDPOINTS, MAX_NETWORKS, Neighbor, Network, Tops, TrustedKey, Uplink},
+    layout::{
+        Config, Endpoint, Interface, MAX_ENDPOINTS, MAX_NETWORKS, Neighbor, Network, Tops, TrustedKey, Uplink,
+        place_of_address, place_of_interface,
+    },
     port::Pool,
 };
 use ipnet::IpNet;
@@ -209,6 +212,7 @@ impl Dataplane {
         }
         let interface = Interface { endpoint: config.slot, network: Zone(config.network), reserved: 0 };
         self.maps.interfaces.insert(config.ifindex, interface, 0)?;
+        self.write_short_cuts(config)?;
         self.attach(&config.ifname, &attach::VETH)?;
         self.veths.insert(config.slot, config.ifname.clone());
         Ok(())
@@ -247,6 +251,18 @@ impl Dataplane {
             }
         }
         absent_is_fine(self.maps.interfaces.remove(&old.ifindex))
+    }
+
+    /// Lets programs find an endpoint without a look-up in a hash. Never taken back: an entry that leads to another endpoint, or to none,
+    /// is as good as none.
+    fn write_short_cuts(&mut self, config: &EndpointConfig) -> Result<(), DataplaneError> {
+        let network = Zone(config.network);
+        let v4 = config.ipv4.map(|v4| place_of_address(network, V4::from(v4)));
+        let v6 = config.ipv6.map(|v6| place_of_address(network, V6::from(v6)));
+        for place in [v4, v6].into_iter().flatten() {
+            self.maps.address_slots.set(place, config.slot, 0)?;
+        }
+        Ok(self.maps.interface_slots.set(place_of_interface(config.ifindex), config.slot, 0)?)
     }
 
     /// Notes how fast an endpoint may be. A bucket that is there stays as full as it is.

@@ -34,6 +34,8 @@ pub(super) const NO_PREALLOC: u32 = 1;
 /// All maps that the agent reads or writes.
 pub(super) struct Maps {
     pub(super) interfaces: HashMap<MapData, u32, Interface>,
+    pub(super) interface_slots: Array<MapData, u32>,
+    pub(super) address_slots: Array<MapData, u32>,
     pub(super) endpoints: Array<MapData, Endpoint>,
     pub(super) networks: Array<MapData, Network>,
     pub(super) neighbors: ArrayOfMaps<MapData, Neighbors>,
@@ -67,6 +69,8 @@ const fn shape<K, V>(name: &'static str, map_type: MapType) -> Shape {
 /// Every pinned map.
 const SHAPES: &[Shape] = &[
     shape::<u32, Interface>("INTERFACES", MapType::Hash),
+    shape::<u32, u32>("INTERFACE_SLOTS", MapType::Array),
+    shape::<u32, u32>("ADDRESS_SLOTS", MapType::Array),
     shape::<u32, Endpoint>("ENDPOINTS", MapType::Array),
     shape::<u32, u64>("FLOW_COUNTS", MapType::Array),
     shape::<u32, Network>("NETWORKS", MapType::Array),
@@ -173,6 +177,8 @@ impl Maps {
         let open = |name: &str| Ok::<_, DataplaneError>(Map::from_map_data(data(root, name)?)?);
         Ok(Self {
             interfaces: open("INTERFACES")?.try_into()?,
+            interface_slots: open("INTERFACE_SLOTS")?.try_into()?,
+            address_slots: open("ADDRESS_SLOTS")?.try_into()?,
             endpoints: open("ENDPOINTS")?.try_into()?,
             networks: open("NETWORKS")?.try_into()?,
             neighbors: open("NEIGHBORS")?.try_into()?,

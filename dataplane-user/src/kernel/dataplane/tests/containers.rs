@@ -1,5 +1,12 @@
 //! What a container sends, without any flow: neighbours, other networks, lies about the source.
 
+use std::net::IpAddr;
+
+use dataplane_common::{
+    Zone,
+    layout::{place_of_address, place_of_interface},
+};
+
 use super::{packets::*, *};
 
 #[test]
@@ -40,6 +47,30 @@ fn row_2_another_network_is_not_reached_by_any_protocol() {
                 let frame = Packet::new(A, family.a(), family.c(), payload).frame();
                 bench.dies(A, &frame, DropReason::OtherNetwork);
             }
+        }
+    });
+}
+
+#[test]
+fn a_short_cut_that_leads_to_somebody_else_changes_nothing() {
+    on_bench(|bench| {
+        // Whoever shares a place with another one may be in it or not: here everybody leads to the container of the other network.
+        for ifindex in bench.veths {
+            bench.dataplane.maps.interface_slots.set(place_of_interface(ifindex), C, 0).unwrap();
+        }
+        for family in FAMILIES {
+            for address in [family.a(), family.b(), family.c()] {
+                let place = match address {
+                    IpAddr::V4(v4) => place_of_address(Zone(1), V4::from(v4)),
+                    IpAddr::V6(v6) => place_of_address(Zone(1), V6::from(v6)),
+                };
+                bench.dataplane.maps.address_slots.set(place, C, 0).unwrap();
+            }
+            let frame = |to| Packet::new(A, family.a(), to, Payload::Tcp(4000, 80, SYN)).frame();
+            assert_eq!(bench.sends(A, &frame(family.b())).verdict, REDIRECT, "{family:?}");
+            bench.dies(A, &frame(family.c()), DropReason::OtherNetwork);
+            let lie = Packet::new(A, family.b(), family.a(), Payload::Udp(4000, 53)).frame();
+            bench.dies(A, &lie, DropReason::SpoofedSource);
         }
     });
 }
