@@ -1,6 +1,6 @@
-//! Other people's programs that the scenarios run beside Spandrel: a Docker daemon, firewalls, `tc`, the reference
-//! CNI plugins. They are Debian packages,
-//! unpacked below the target folder; a machine of the lab has them in its `/usr`, the real one does not.
+//! Other people's programs that the scenarios run beside Spandrel, and the benchmark: a Docker daemon, firewalls, `tc`, the reference
+//! CNI plugins, and what makes load. They are Debian packages, unpacked below the target folder; a machine of the lab has them in its
+//! `/usr`, the real one does not.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,18 +14,22 @@ use crate::progress::say;
 use crate::workspace::{Workspace, output};
 
 /// The packages; what libraries they need beyond the system's comes by itself.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 15] = [
     "busybox-static",
     "containerd",
     "containernetworking-plugins",
     "dnsmasq-base",
     "docker.io",
+    "iperf3",
     "iproute2",
     "iptables",
     "nftables",
+    "nginx",
     "runc",
+    "sockperf",
     "tini",
     "ufw",
+    "wrk",
 ];
 
 /// What belongs to them in newer releases only: Docker's client was a part of `docker.io` once.
@@ -47,23 +51,24 @@ const LIST: &str = "packages";
 
 /// Fetches and unpacks the packages and the systems, unless they are there.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
-    programs(&workspace.peers())?;
+    programs(workspace)?;
     let system = |(release, packages): &(&str, &[&str])| {
         system(&workspace.system(release), release, &[FRAME.as_slice(), packages].concat())
     };
     SYSTEMS.iter().try_for_each(system)
 }
 
-/// The programs of the system's own release.
-fn programs(folder: &Path) -> Result<()> {
+/// The programs of the system's own release: all that the benchmark needs.
+pub(crate) fn programs(workspace: &Workspace) -> Result<()> {
+    let folder = &workspace.peers();
     let list = [PACKAGES.as_slice(), &NEWER].concat().join("\n");
     if fs::read_to_string(folder.join(LIST)).is_ok_and(|present| present == list) {
         return Ok(());
     }
     if !apt::available() {
         bail!(
-            "the scenarios meet Docker and other people's firewalls, which are fetched as Debian packages, and there is no apt \
-             here: on this system, run the other steps (`cargo xtask test --only unit`)"
+            "the scenarios and the benchmark run Docker and other people's programs, which are fetched as Debian packages, and there is \
+             no apt here: on this system, run the other steps (`cargo xtask test --only unit`)"
         );
     }
     say("Fetching", "programs that the scenarios run beside Spandrel from Debian");

@@ -93,8 +93,8 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
     let driver = ours.docker("--iptables=false --ip6tables=false --bridge=none");
 
     let mut all = Vec::new();
-    let progress = items(u64::from(args.rounds) * Stack::ALL.len() as u64);
-    for round in 0..args.rounds as usize {
+    let progress = items(u64::from(args.rounds()) * Stack::ALL.len() as u64);
+    for round in 0..args.rounds() as usize {
         for turn in 0..Stack::ALL.len() {
             let stack = Stack::ALL[(round + turn) % Stack::ALL.len()];
             progress.set_message(stack.name());

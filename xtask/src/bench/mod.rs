@@ -1,15 +1,18 @@
-//! `cargo xtask bench`: what Spandrel costs a packet, side by side with what cannot be beaten.
+//! `cargo xtask bench`: what Spandrel costs, side by side with what cannot be beaten and with what it replaces.
 //!
-//! Throughput between containers is measured here ([`containers`]); single packets by the example `packet_bench` of the crate
-//! `spandrel`, since xtask must not depend on a crate that cannot be compiled before the eBPF object is there.
+//! Each part is a module with a `measure`, which takes the samples, a `report`, which shows them to people, and where there is
+//! something to be drawn `figures`. Single packets are measured by the example `packet_bench` of the crate `spandrel`, since xtask must
+//! not depend on a crate that cannot be compiled before the eBPF object is there.
 
-mod containers;
+mod about;
 mod engines;
 mod floods;
 mod load;
 mod names;
 mod packets;
+mod paths;
 mod peers;
+mod plots;
 mod shield;
 mod statistics;
 pub(crate) mod table;
@@ -17,6 +20,7 @@ pub(crate) mod table;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -28,44 +32,75 @@ use crate::build;
 use crate::privilege;
 use crate::progress::say;
 use crate::workspace::Workspace;
+use about::About;
+use plots::Figure;
 
 /// Build, then measure what Spandrel costs
 ///
-/// Between two containers: TCP stream, UDP packets, TCP request/response and new TCP connections, next to the same over a bare
-/// veth pair (nothing can be faster) and over a plain Linux bridge, by turns. Of single packets: nanoseconds in each eBPF
-/// program on each path. Of the shield: packets dropped in a second, next to TC and nftables. Everything happens in network namespaces of its own; needs root, through sudo where the caller is
-/// not. Takes about four minutes after the build. Figures of different runs or machines cannot be compared, ratios can.
+/// The data paths between containers, from outside to a published port and from a container to the outside, under the loads of iperf3,
+/// sockperf, wrk and our own: Spandrel next to a bare veth pair (nothing can be faster), a plain Linux bridge, nftables, Docker's engine and
+/// the reference chain of CNI plugins, by turns. Of single packets: nanoseconds in each eBPF program on each path. Of the shield: packets
+/// dropped in a second, next to TC and nftables. Everything happens in network namespaces of its own; needs root, through sudo where
+/// the caller is not. Takes at most 20 minutes after the build, or 2 with --quick. Figures of different runs or machines cannot be compared,
+/// ratios can.
 #[derive(Args)]
 pub(crate) struct BenchArgs {
-    /// How often everything is measured
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
+    /// Fewer rounds, loads and peers: two minutes for a first look
+    #[arg(long)]
+    quick: bool,
 
-    /// How long each throughput is measured in each round
-    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = seconds)]
-    seconds: f64,
+    /// How often everything is measured: 7 times, or 3 with --quick
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
 
-    /// Measure between containers over IPv6; single packets always are of both families
+    /// How long each throughput is measured in each round: 0.5 s, or 0.2 with --quick
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    seconds: Option<f64>,
+
+    /// Measure the data paths over IPv6, without those peers that have none by default; single packets always are of both families
     #[arg(long)]
     ipv6: bool,
 
-    /// Measure this part alone
+    /// Measure this part alone; may be given more than once
     #[arg(long, value_name = "PART")]
-    only: Option<Part>,
+    only: Vec<Part>,
 
     /// Print JSON with every sample
     #[arg(long)]
     json: bool,
+
+    /// Write a page with all tables, plots and versions into this folder
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
 
     /// Measure this binary instead of building one
     #[arg(long, value_name = "PATH")]
     spandrel: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+impl BenchArgs {
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 3 } else { 7 })
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds.unwrap_or(if self.quick { 0.2 } else { 0.5 }))
+    }
+
+    /// What is to be measured.
+    fn parts(&self) -> Vec<Part> {
+        let wanted = |part: &Part| match self.only.as_slice() {
+            [] => part.by_default(),
+            only => only.contains(part),
+        };
+        Part::value_variants().iter().copied().filter(wanted).collect()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Part {
-    /// Throughput between two containers
-    Containers,
+    /// Throughput and latency on each data path
+    Paths,
     /// Nanoseconds per packet in each program
     Packets,
     /// Packets dropped in a second with the shield and without, and by nftables; and what the shield costs the others
@@ -78,76 +113,107 @@ enum Part {
     Engines,
 }
 
-/// What was measured; this is what `--json` prints.
-#[derive(Default, Serialize, Deserialize)]
+/// What was measured of a part.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Measured {
+    Paths(Vec<paths::Series>),
+    Packets(Vec<packets::Times>),
+    Shield(Vec<shield::Samples>),
+    Floods(Vec<floods::Figures>),
+    Names(Vec<names::Samples>),
+    Engines(Vec<engines::Samples>),
+}
+
+impl Part {
+    /// Whether it is measured if nothing is asked for.
+    fn by_default(self) -> bool {
+        matches!(self, Part::Paths | Part::Packets | Part::Shield)
+    }
+
+    /// What is being measured, for those who wait.
+    fn what(self) -> &'static str {
+        match self {
+            Part::Paths => "data paths, and those of others",
+            Part::Packets => "single packets in the eBPF programs",
+            Part::Shield => "the shield, and nftables",
+            Part::Floods => "floods",
+            Part::Names => "name look-ups, and dnsmasq",
+            Part::Engines => "Docker and CNI",
+        }
+    }
+
+    /// Takes all samples. All but single packets, which cargo runs, want root.
+    fn measure(self, workspace: &Workspace, spandrel: &Path, args: &BenchArgs) -> Result<Measured> {
+        Ok(match self {
+            Part::Paths => Measured::Paths(paths::measure(spandrel, args)?),
+            Part::Packets => Measured::Packets(packets::measure(workspace, args)?),
+            Part::Shield => Measured::Shield(shield::measure(spandrel, args)?),
+            Part::Floods => Measured::Floods(floods::measure(spandrel)?),
+            Part::Names => Measured::Names(names::measure(spandrel, args)?),
+            Part::Engines => Measured::Engines(engines::measure(spandrel, args)?),
+        })
+    }
+}
+
+impl Measured {
+    /// The samples as tables with their explanation.
+    fn report(&self) -> String {
+        match self {
+            Measured::Paths(all) => paths::report(all),
+            Measured::Packets(all) => packets::report(all),
+            Measured::Shield(all) => shield::report(all),
+            Measured::Floods(all) => floods::report(all),
+            Measured::Names(all) => names::report(all),
+            Measured::Engines(all) => engines::report(all),
+        }
+    }
+
+    /// What is drawn of them.
+    fn figures(&self) -> Vec<Figure> {
+        match self {
+            Measured::Paths(all) => paths::figures(all),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A whole run; this is what `--json` prints.
+#[derive(Serialize, Deserialize)]
 struct Report {
-    containers: Vec<containers::Series>,
-    packets: Vec<packets::Times>,
-    shield: Vec<shield::Samples>,
-    floods: Vec<floods::Figures>,
-    names: Vec<names::Samples>,
-    engines: Vec<engines::Samples>,
+    about: About,
+    parts: Vec<Measured>,
 }
 
 /// Measures what the options name and prints it.
 pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
-    let wanted = |part| args.only.is_none_or(|only| only == part);
-    let mut report = Report::default();
-    if wanted(Part::Containers) {
-        let spandrel = spandrel_to_measure(workspace, args)?;
-        say("Measuring", "throughput between two containers");
-        report.containers = containers(args, &spandrel)?;
-        if !args.json {
-            println!("{}", containers::report(&report.containers));
-        }
+    let spandrel = spandrel_to_measure(workspace, args)?;
+    // Those who do not build what is measured have no eBPF object yet, which single packets take.
+    if args.spandrel.is_some() && args.parts().contains(&Part::Packets) {
+        build::ebpf(workspace)?;
     }
-    if wanted(Part::Packets) {
-        if args.spandrel.is_some() || !wanted(Part::Containers) {
-            build::ebpf(workspace)?;
-        }
-        say("Measuring", "single packets in the eBPF programs");
-        report.packets = json_of(packets::command(workspace, args.rounds)?)?;
+    crate::peers::programs(workspace)?;
+    let about = About::this(workspace, &spandrel)?;
+    let mut report = Report { about, parts: Vec::new() };
+    for part in args.parts() {
+        say("Measuring", part.what());
+        let measured = match geteuid().is_root() || part == Part::Packets {
+            true => part.measure(workspace, &spandrel, args)?,
+            false => as_root(part, args, &spandrel)?,
+        };
         if !args.json {
-            println!("{}", packets::report(&report.packets));
+            println!("{}", measured.report());
         }
-    }
-    if wanted(Part::Shield) {
-        let spandrel = spandrel_to_measure(workspace, args)?;
-        crate::peers::ensure(workspace)?;
-        say("Measuring", "the shield, and nftables");
-        report.shield = shield(args, &spandrel)?;
-        if !args.json {
-            println!("{}", shield::report(&report.shield));
-        }
-    }
-    if args.only == Some(Part::Floods) {
-        let spandrel = spandrel_to_measure(workspace, args)?;
-        say("Measuring", "floods");
-        report.floods = floods(&spandrel)?;
-        if !args.json {
-            println!("{}", floods::report(&report.floods));
-        }
-    }
-    if args.only == Some(Part::Names) {
-        let spandrel = spandrel_to_measure(workspace, args)?;
-        crate::peers::ensure(workspace)?;
-        say("Measuring", "name look-ups, and dnsmasq");
-        report.names = names(args, &spandrel)?;
-        if !args.json {
-            println!("{}", names::report(&report.names));
-        }
-    }
-    if args.only == Some(Part::Engines) {
-        let spandrel = spandrel_to_measure(workspace, args)?;
-        crate::peers::ensure(workspace)?;
-        say("Measuring", "Docker and CNI");
-        report.engines = engines(args, &spandrel)?;
-        if !args.json {
-            println!("{}", engines::report(&report.engines));
-        }
+        report.parts.push(measured);
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    if let Some(folder) = &args.plots {
+        let figures = report.parts.iter().flat_map(Measured::figures).collect::<Vec<_>>();
+        let tables = report.parts.iter().map(Measured::report).collect::<Vec<_>>();
+        plots::write(folder, &report.about, &tables, &figures)?;
+        say("Wrote", folder.join(plots::PAGE).display());
     }
     Ok(())
 }
@@ -160,59 +226,15 @@ fn spandrel_to_measure(workspace: &Workspace, args: &BenchArgs) -> Result<PathBu
     }
 }
 
-/// Measures between containers, which takes root: who is not calls this program once more.
-fn containers(args: &BenchArgs, spandrel: &Path) -> Result<Vec<containers::Series>> {
-    if geteuid().is_root() {
-        return containers::measure(spandrel, args);
-    }
-    Ok(as_root(args, spandrel, "containers")?.containers)
-}
-
-/// Measures the shield, which takes root, too.
-fn shield(args: &BenchArgs, spandrel: &Path) -> Result<Vec<shield::Samples>> {
-    if geteuid().is_root() {
-        return shield::measure(spandrel, args);
-    }
-    Ok(as_root(args, spandrel, "shield")?.shield)
-}
-
-/// Measures look-ups, which takes root, too.
-fn names(args: &BenchArgs, spandrel: &Path) -> Result<Vec<names::Samples>> {
-    if geteuid().is_root() {
-        return names::measure(spandrel, args);
-    }
-    Ok(as_root(args, spandrel, "names")?.names)
-}
-
-/// Measures engines, which takes root, too.
-fn engines(args: &BenchArgs, spandrel: &Path) -> Result<Vec<engines::Samples>> {
-    if geteuid().is_root() {
-        return engines::measure(spandrel, args);
-    }
-    Ok(as_root(args, spandrel, "engines")?.engines)
-}
-
-/// Calls this program once more, as root, for one part.
-fn as_root(args: &BenchArgs, spandrel: &Path, part: &str) -> Result<Report> {
+/// Measures one part by calling this program once more, as root.
+fn as_root(part: Part, args: &BenchArgs, spandrel: &Path) -> Result<Measured> {
     let this = env::current_exe().context("cannot tell where this program is")?;
     let mut again = privilege::command(&this, "making network namespaces")?;
-    again.args(["bench", "--only", part, "--json", "--spandrel"]).arg(spandrel);
-    again.args(["--rounds", &args.rounds.to_string(), "--seconds", &args.seconds.to_string()]);
-    if args.ipv6 {
-        again.arg("--ipv6");
-    }
-    json_of(again)
-}
-
-/// Plays floods, which takes root like the above.
-fn floods(spandrel: &Path) -> Result<Vec<floods::Figures>> {
-    if geteuid().is_root() {
-        return floods::measure(spandrel);
-    }
-    let this = env::current_exe().context("cannot tell where this program is")?;
-    let mut again = privilege::command(&this, "making network namespaces")?;
-    again.args(["bench", "--only", "floods", "--json", "--spandrel"]).arg(spandrel);
-    Ok(json_of::<Report>(again)?.floods)
+    let name = part.to_possible_value().context("a part without a name")?;
+    again.args(["bench", "--only", name.get_name(), "--json", "--spandrel"]).arg(spandrel);
+    again.args(["--rounds", &args.rounds().to_string(), "--seconds", &args.period().as_secs_f64().to_string()]);
+    again.args(args.quick.then_some("--quick")).args(args.ipv6.then_some("--ipv6"));
+    json_of::<Report>(again)?.parts.pop().context("the measuring program measured nothing")
 }
 
 /// Runs a program that measures, its messages going where ours go, and reads what it prints.

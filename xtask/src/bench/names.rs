@@ -63,9 +63,9 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
     let servers: [(&str, &Net, IpAddr); 2] =
         [("Spandrel", &client, NAMES_AT), ("dnsmasq", &other, Ipv4Addr::LOCALHOST.into())];
     let mut all = servers.map(|(server, ..)| Samples { server: server.into(), ..Samples::default() });
-    let progress = items(u64::from(args.rounds) * servers.len() as u64);
-    let period = Duration::from_secs_f64(args.seconds);
-    for round in 0..args.rounds as usize {
+    let progress = items(u64::from(args.rounds()) * servers.len() as u64);
+    let period = args.period();
+    for round in 0..args.rounds() as usize {
         for turn in 0..servers.len() {
             let index = (round + turn) % servers.len();
             let (name, net, at) = servers[index];

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::statistics::Estimate;
-use super::table;
+use super::{BenchArgs, json_of, table};
 use crate::privilege;
 use crate::workspace::Workspace;
 
@@ -24,7 +24,11 @@ pub(super) struct Times {
 }
 
 /// Builds and runs the program that measures; cargo stays with the caller, what it runs becomes root.
-pub(super) fn command(workspace: &Workspace, rounds: u32) -> Result<Command> {
+pub(super) fn measure(workspace: &Workspace, args: &BenchArgs) -> Result<Vec<Times>> {
+    json_of(command(workspace, args.rounds())?)
+}
+
+fn command(workspace: &Workspace, rounds: u32) -> Result<Command> {
     let runner = privilege::prefix("running eBPF programs")?;
     let mut cargo = workspace.cargo();
     cargo.args(["run", "--quiet", "--release", "--package", "spandrel", "--example", "packet_bench"]);

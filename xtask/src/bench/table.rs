@@ -1,5 +1,7 @@
 //! Tables of estimates.
 
+use std::iter;
+
 use super::statistics::Estimate;
 
 /// Stands where there is no figure.
@@ -8,10 +10,11 @@ const NONE: &str = "-";
 /// Between columns.
 const GAP: &str = "   ";
 
-/// A table under its header; the first `words` columns hold words, the others figures, which are aligned to the right.
-pub(crate) fn draw<const N: usize>(header: [&str; N], words: usize, rows: &[[String; N]]) -> String {
-    let header = header.map(String::from);
-    let lines: Vec<&[String; N]> = std::iter::once(&header).chain(rows).collect();
+/// A table under its header; the first `words` columns hold words, the others figures, which are aligned to the right. All rows have as
+/// many cells as the header.
+pub(crate) fn draw<'a>(header: impl AsRef<[&'a str]>, words: usize, rows: &[impl AsRef<[String]>]) -> String {
+    let header: Vec<_> = header.as_ref().iter().map(|name| name.to_string()).collect();
+    let lines: Vec<&[String]> = iter::once(&*header).chain(rows.iter().map(AsRef::as_ref)).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let drawn = lines.iter().map(|line| {
         let cells = line.iter().enumerate().map(|(column, cell)| match width(column) {

@@ -4,7 +4,6 @@ mod flood;
 mod wall;
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
@@ -35,18 +34,18 @@ pub(super) struct Samples {
 /// Takes all samples. Must be root.
 pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>> {
     let lab = Lab::with(spandrel.to_path_buf());
-    let (cpus, period) = (Cpus::choose()?, Duration::from_secs_f64(args.seconds));
+    let (cpus, period) = (Cpus::choose()?, args.period());
     let walls = Means::ALL.into_iter().map(|means| Wall::new(&lab, means)).collect::<Result<Vec<_>>>()?;
     let ours = Means::OURS.into_iter().map(|means| position(&walls, means)).collect::<Result<Vec<_>>>()?;
     let mut all: Vec<_> =
         walls.iter().map(|wall| Samples { means: wall.means, dropped: Vec::new(), passed: Vec::new() }).collect();
-    let progress = items(u64::from(args.rounds) * (walls.len() + ours.len() * LOADS.len()) as u64);
+    let progress = items(u64::from(args.rounds()) * (walls.len() + ours.len() * LOADS.len()) as u64);
     // First what passes: for the floods the interfaces are set up in a way of their own.
     for load in LOADS {
         for &index in &ours {
             all[index].passed.push((load, Vec::new()));
         }
-        for round in 0..args.rounds {
+        for round in 0..args.rounds() {
             for &index in &turn(&ours, round) {
                 let wall = &walls[index];
                 progress.set_message(format!("{}, {}", load.name(), wall.means.name()));
@@ -58,7 +57,7 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
     }
     let threads = walls.iter().map(|wall| wall.give_thread(cpus.server)).collect::<Result<Vec<Pid>>>()?;
     let every: Vec<usize> = (0..walls.len()).collect();
-    for round in 0..args.rounds {
+    for round in 0..args.rounds() {
         for &index in &turn(&every, round) {
             progress.set_message(walls[index].means.name());
             let toll = walls[index].flood(threads[index], cpus.server, period)?;

@@ -1,7 +1,6 @@
 //! Throughput between two containers: measuring and showing it.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use spandrel_tests::{V4, V6};
 use super::BenchArgs;
 use super::load::{Cpus, Load};
 use super::peers::{Peers, Way};
+use super::plots::{Bars, Figure, Plot};
 use super::statistics::Estimate;
 use super::table;
 use crate::progress::items;
@@ -29,11 +29,11 @@ pub(super) struct Series {
 /// Takes all samples. Must be root.
 pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Series>> {
     let peers = Peers::new(spandrel.to_path_buf(), if args.ipv6 { V6 } else { V4 })?;
-    let (cpus, period) = (Cpus::choose()?, Duration::from_secs_f64(args.seconds));
+    let (cpus, period) = (Cpus::choose()?, args.period());
     let new = |load| Way::ALL.map(|way| Series { load, way, samples: Vec::new() });
     let mut all: Vec<Series> = Load::ALL.into_iter().flat_map(new).collect();
-    let progress = items(u64::from(args.rounds) * all.len() as u64);
-    for round in 0..args.rounds {
+    let progress = items(u64::from(args.rounds()) * all.len() as u64);
+    for round in 0..args.rounds() {
         for load in Load::ALL {
             // All ways right after each other, in an order that favours none: what the machine does besides changes with time.
             let mut order: Vec<_> = peers.all.iter().collect();
@@ -91,4 +91,21 @@ pub(super) fn report(all: &[Series]) -> String {
         );
     }
     text
+}
+
+/// What is drawn: each way's part of a bare veth pair.
+pub(super) fn figures(all: &[Series]) -> Vec<Figure> {
+    let samples = |load, way| {
+        let series = all.iter().find(|series| (series.load, series.way) == (load, way));
+        series.map_or(&[][..], |series| &series.samples)
+    };
+    let ratio = |load, way| Some(Estimate::of_ratios(samples(load, way), samples(load, Way::Veth))?.median);
+    let group = |load: Load| (load.name().to_owned(), Way::ALL.map(|way| ratio(load, way)).to_vec());
+    let bars = Bars {
+        value: "part of a raw veth pair".into(),
+        limit: 1.0,
+        series: Way::ALL.map(|way| way.name().to_owned()).to_vec(),
+        groups: Load::ALL.map(group).to_vec(),
+    };
+    vec![Figure { name: "containers".into(), title: "Between containers".into(), plot: Plot::Bars(bars) }]
 }

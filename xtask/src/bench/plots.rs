@@ -1,0 +1,314 @@
+//! Plots of what was measured: bars beside a limit, and curves over how much there is. Drawn as SVG, and put on a page with the tables.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::about::About;
+
+/// The page's name in its folder.
+pub(super) const PAGE: &str = "README.md";
+
+/// A plot and where it goes.
+#[derive(Clone, Debug)]
+pub(super) struct Figure {
+    /// The file, without its extension.
+    pub(super) name: String,
+    /// What is above it.
+    pub(super) title: String,
+    pub(super) plot: Plot,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Plot {
+    Bars(Bars),
+    Curves(Curves),
+}
+
+/// Groups of bars, one for each series, in which more is better.
+#[derive(Clone, Debug)]
+pub(super) struct Bars {
+    /// What the bars tell.
+    pub(super) value: String,
+    /// A line across all bars.
+    pub(super) limit: f64,
+    pub(super) series: Vec<String>,
+    /// The name of each group, and its bars in the order of the series.
+    pub(super) groups: Vec<(String, Vec<Option<f64>>)>,
+}
+
+/// Lines of points over a logarithmic axis, such as the number of published ports.
+#[derive(Clone, Debug)]
+pub(super) struct Curves {
+    /// What is counted along the horizontal axis: at least one of it.
+    pub(super) count: String,
+    /// What is measured, from 0 on.
+    pub(super) value: String,
+    /// Each line's name and its points.
+    pub(super) lines: Vec<(String, Vec<(f64, f64)>)>,
+}
+
+const WIDTH: u32 = 900;
+const HEIGHT: u32 = 460;
+const FONT: &str = "sans-serif";
+/// The size of text, and of the title.
+const SIZES: (u32, u32) = (14, 18);
+/// Dark enough on white, and told apart by those who see no red or green (after Okabe and Ito).
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(120, 120, 120),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 114, 178),
+    RGBColor(204, 121, 167),
+    RGBColor(0, 158, 115),
+    RGBColor(213, 94, 0),
+];
+
+/// Writes the page and its plots into a folder, which is made.
+pub(super) fn write(folder: &Path, about: &About, tables: &[String], figures: &[Figure]) -> Result<()> {
+    let failed = || format!("cannot write into {}", folder.display());
+    fs::create_dir_all(folder).with_context(failed)?;
+    for figure in figures {
+        fs::write(folder.join(file(figure)), figure.svg()?).with_context(failed)?;
+    }
+    fs::write(folder.join(PAGE), page(about, tables, figures)).with_context(failed)
+}
+
+fn file(figure: &Figure) -> String {
+    format!("{}.svg", figure.name)
+}
+
+fn page(about: &About, tables: &[String], figures: &[Figure]) -> String {
+    let mut text = format!("# Measured\n\n```\n{about}```\n");
+    for figure in figures {
+        text += &format!("\n![{}]({})\n", figure.title, file(figure));
+    }
+    for table in tables {
+        text += &format!("\n```\n{}\n```\n", table.trim());
+    }
+    text
+}
+
+/// Both axes linear: where one is logarithmic, points are given by their logarithms.
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+impl Figure {
+    /// The plot as a document.
+    pub(super) fn svg(&self) -> Result<String> {
+        let height = match &self.plot {
+            Plot::Bars(bars) => bars.height(),
+            Plot::Curves(_) => HEIGHT,
+        };
+        let mut text = String::new();
+        {
+            let root = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
+            let drawn = root.fill(&WHITE).map_err(|error| anyhow!("{error}")).and_then(|()| match &self.plot {
+                Plot::Bars(bars) => bars.draw(&root, &self.title),
+                Plot::Curves(curves) => curves.draw(&root, &self.title),
+            });
+            drawn.and_then(|()| Ok(root.present()?)).with_context(|| format!("cannot draw \"{}\"", self.title))?;
+        }
+        Ok(text)
+    }
+}
+
+impl Bars {
+    /// Height of a bar in pixels.
+    const BAR: u32 = 13;
+
+    /// Each group is as high as its bars and one more.
+    fn height(&self) -> u32 {
+        Self::BAR * (self.series.len() as u32 + 1) * self.groups.len() as u32 + 110
+    }
+
+    fn draw(&self, root: &DrawingArea<SVGBackend<'_>, Shift>, title: &str) -> Result<()> {
+        let values = self.groups.iter().flat_map(|(_, bars)| bars.iter().flatten()).copied();
+        let most = values.fold(self.limit, f64::max) * 1.1;
+        let mut chart = ChartBuilder::on(root)
+            .caption(title, (FONT, SIZES.1))
+            .margin(10)
+            .x_label_area_size(45)
+            .y_label_area_size(270)
+            .build_cartesian_2d(0.0..most, self.groups.len() as f64..0.0)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .y_labels(0)
+            .x_desc(&self.value)
+            .label_style((FONT, SIZES.0))
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        let thickness = 1.0 / (self.series.len() as f64 + 1.0);
+        for (number, name) in self.series.iter().enumerate() {
+            let bars = self.groups.iter().enumerate().filter_map(|(group, (_, bars))| {
+                let top = group as f64 + (number as f64 + 0.5) * thickness;
+                let value = bars.get(number).copied().flatten()?;
+                Some(Rectangle::new([(0.0, top), (value, top + thickness)], colour(number).filled()))
+            });
+            chart
+                .draw_series(bars)?
+                .label(name)
+                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour(number).filled()));
+        }
+        let limit = [(self.limit, 0.0), (self.limit, self.groups.len() as f64)];
+        chart.draw_series([PathElement::new(limit, BLACK.stroke_width(2))])?;
+        for (group, (name, _)) in self.groups.iter().enumerate() {
+            let (x, y) = chart.plotting_area().map_coordinate(&(0.0, group as f64 + 0.5));
+            root.draw(&words(name, (x - 8, y), Pos::new(HPos::Right, VPos::Center)))?;
+        }
+        legend(&mut chart, SeriesLabelPosition::UpperRight)
+    }
+}
+
+impl Curves {
+    fn draw(&self, root: &DrawingArea<SVGBackend<'_>, Shift>, title: &str) -> Result<()> {
+        let points = || self.lines.iter().flat_map(|(_, points)| points).copied();
+        let mut counts: Vec<f64> = points().map(|(count, _)| count).collect();
+        counts.sort_by(f64::total_cmp);
+        counts.dedup();
+        let (Some(least), Some(most)) = (counts.first(), counts.last()) else {
+            return Err(anyhow!("there is not one point"));
+        };
+        // One count alone has room beside it, too.
+        let margin = ((most / least).log10() * 0.05).max(0.1);
+        let highest = points().map(|(_, value)| value).fold(f64::MIN_POSITIVE, f64::max);
+        let mut chart = ChartBuilder::on(root)
+            .caption(title, (FONT, SIZES.1))
+            .margin(10)
+            .x_label_area_size(50)
+            .y_label_area_size(70)
+            .build_cartesian_2d(least.log10() - margin..most.log10() + margin, 0.0..highest * 1.15)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(0)
+            .x_desc(&self.count)
+            .y_desc(&self.value)
+            .label_style((FONT, SIZES.0))
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for (number, (name, points)) in self.lines.iter().enumerate() {
+            let points: Vec<_> = points.iter().map(|(count, value)| (count.log10(), *value)).collect();
+            let style = colour(number).stroke_width(2);
+            chart
+                .draw_series(LineSeries::new(points, style).point_size(3))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 12, y)], style));
+        }
+        for count in counts {
+            let (x, y) = chart.plotting_area().map_coordinate(&(count.log10(), 0.0));
+            root.draw(&words(&grouped(count), (x, y + 6), Pos::new(HPos::Center, VPos::Top)))?;
+        }
+        legend(&mut chart, SeriesLabelPosition::LowerRight)
+    }
+}
+
+fn colour(number: usize) -> RGBColor {
+    COLOURS[number % COLOURS.len()]
+}
+
+fn words<'a>(text: &str, at: (i32, i32), anchor: Pos) -> Text<'a, (i32, i32), String> {
+    Text::new(text.to_owned(), at, (FONT, SIZES.0).into_font().color(&BLACK).pos(anchor))
+}
+
+fn legend<'b: 'a, 'a>(chart: &mut Chart<'a, 'b>, position: SeriesLabelPosition) -> Result<()> {
+    let mut labels = chart.configure_series_labels();
+    labels.position(position).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3));
+    Ok(labels.label_font((FONT, SIZES.0)).draw()?)
+}
+
+/// A count with its thousands apart.
+fn grouped(count: f64) -> String {
+    let digits = format!("{count:.0}");
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures() -> [Figure; 2] {
+        let bars = Bars {
+            value: "part of <raw> veth".into(),
+            limit: 1.0,
+            series: vec!["bridge".into(), "Spandrel".into()],
+            groups: vec![("TCP & stream".into(), vec![Some(0.8), None]), ("UDP".into(), vec![Some(0.5), Some(0.97)])],
+        };
+        let points = vec![(1.0, 0.2), (200.0, 0.4), (10_000.0, 9.0)];
+        let curves = Curves { count: "ports".into(), value: "ms".into(), lines: vec![("publish".into(), points)] };
+        [("bars", Plot::Bars(bars)), ("curves", Plot::Curves(curves))].map(|(name, plot)| Figure {
+            name: name.into(),
+            title: format!("About {name}"),
+            plot,
+        })
+    }
+
+    /// The names of elements that are open at the end, and whether each end was that of the innermost.
+    fn well_formed(document: &str) -> bool {
+        let mut open = Vec::new();
+        let tags = document.split('<').skip(1).map(|part| part.split_once('>').map_or(part, |(tag, _)| tag));
+        for tag in tags.filter(|tag| !tag.starts_with(['?', '!'])) {
+            let name = tag.trim_start_matches('/').split([' ', '\n', '/']).next();
+            if tag.starts_with('/') {
+                if open.pop() != name {
+                    return false;
+                }
+            } else if !tag.ends_with('/') {
+                open.extend(name);
+            }
+        }
+        open.is_empty()
+    }
+
+    #[test]
+    fn plots_are_documents_that_hold_all_names() {
+        let [bars, curves] = figures().map(|figure| figure.svg().unwrap());
+        for (document, names) in [
+            (
+                &bars,
+                ["About bars", "part of &lt;raw&gt; veth", "bridge", "Spandrel", "TCP &amp; stream", "UDP"].as_slice(),
+            ),
+            (&curves, &["About curves", "ports", "ms", "publish", "200", "10,000"]),
+        ] {
+            assert!(document.starts_with("<svg") && well_formed(document), "{document}");
+            for name in names {
+                assert!(document.contains(name), "{name} is missing: {document}");
+            }
+        }
+        assert!(!well_formed("<svg><text></svg></text>") && !well_formed("<svg>"));
+    }
+
+    #[test]
+    fn a_bar_that_was_not_measured_is_not_drawn() {
+        let [bars, _] = figures();
+        let count = |figure: &Figure| figure.svg().unwrap().matches("<rect").count();
+        let mut more = bars.clone();
+        let Plot::Bars(Bars { groups, .. }) = &mut more.plot else { unreachable!("bars are bars") };
+        groups[0].1[1] = Some(0.9);
+        assert_eq!(count(&more), count(&bars) + 1);
+    }
+
+    #[test]
+    fn curves_need_a_point() {
+        let curves = Curves { count: "ports".into(), value: "ms".into(), lines: vec![("publish".into(), Vec::new())] };
+        let figure = Figure { name: "none".into(), title: "None".into(), plot: Plot::Curves(curves) };
+        assert!(format!("{:#}", figure.svg().unwrap_err()).contains("there is not one point"));
+    }
+
+    #[test]
+    fn the_page_shows_all_plots_and_tables() {
+        let about = About { command: "cargo xtask bench".into(), versions: vec![("kernel".into(), "6.18".into())] };
+        let page = page(&about, &["\na table\n".into()], &figures());
+        for part in
+            ["cargo xtask bench", "kernel", "6.18", "![About bars](bars.svg)", "(curves.svg)", "```\na table\n```"]
+        {
+            assert!(page.contains(part), "{part} is missing: {page}");
+        }
+    }
+}
