@@ -66,6 +66,18 @@ impl Machine {
         Process::start(&line, command, |command| self.start(command))
     }
 
+    /// Starts a program here whose network is another one's.
+    pub fn spawn_in(&self, net: &Net, command: Command) -> io::Result<Process> {
+        let line = shown(&command);
+        Process::start(&line, command, |command| {
+            command.current_dir("/");
+            self.enter(|| {
+                setns(net.namespace(), CloneFlags::CLONE_NEWNET)?;
+                command.spawn()
+            })
+        })
+    }
+
     fn start(&self, command: &mut Command) -> io::Result<Child> {
         command.current_dir("/");
         self.enter(|| command.spawn())

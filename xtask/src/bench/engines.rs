@@ -180,7 +180,7 @@ fn with_cni(host: &Host, plugins: &[Value], note: Note<'_>) -> Result<()> {
 }
 
 /// What Debian's runtimes are told by default, with ports.
-fn reference() -> [Value; 3] {
+pub(super) fn reference() -> [Value; 3] {
     let ranges = json!([[{"subnet": "10.89.0.0/24"}]]);
     let ipam = json!({
         "type": "host-local", "dataDir": "/run/cni/host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}],

@@ -1,6 +1,7 @@
-//! Loads: a client and a server that keep two threads busy, and how much they get done in a second.
+//! Loads: what a client and a server get done in a second, or how long they wait for each other.
 //!
-//! Each end is a thread in its own namespace, bound to one CPU: a step that is repeated until time is up.
+//! Other people's programs make the load where they can ([`super::tools`]). Where none does, each end is a thread of ours in its own
+//! namespace, bound to one CPU: a step that is repeated until time is up.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -18,16 +19,14 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use spandrel_tests::{Family, Net};
 
-use super::peers::Peer;
+use super::peers::Ends;
+use super::tools::Tools;
 
 /// How long a load runs before it is measured: until buffers and windows have grown.
 const WARM_UP: Duration = Duration::from_millis(150);
 
 /// How long a socket waits before its thread looks whether time is up.
 const TICK: Duration = Duration::from_millis(100);
-
-/// What a TCP stream is written and read in.
-const BLOCK: usize = 128 << 10;
 
 /// Content of a datagram.
 const DATAGRAM: usize = 64;
@@ -52,8 +51,16 @@ pub(super) enum Load {
     UdpPacketsOnOne,
     /// One byte there and one back over an open connection, on one CPU.
     TcpExchanges,
+    /// Half of the round trip of a message there and one back, the median.
+    LatencyMedian,
+    /// The same, the 99th percentile: it is measured together with the median.
+    LatencyTail,
     /// A new connection for one byte there and one back, on one CPU.
     TcpConnections,
+    /// Requests over open connections.
+    HttpKeepAlive,
+    /// A connection for each request.
+    HttpClose,
 }
 
 /// The CPUs of the two ends where they have one each.
@@ -64,8 +71,8 @@ pub(super) struct Cpus {
 }
 
 /// One end of a load.
-struct End<'p> {
-    net: &'p Net,
+struct End<'e> {
+    net: &'e Net,
     cpu: usize,
     step: Step,
 }
@@ -74,16 +81,6 @@ struct End<'p> {
 type Step = Box<dyn FnMut() -> io::Result<u64> + Send>;
 
 impl Load {
-    /// All.
-    pub(super) const ALL: [Load; 6] = [
-        Load::TcpStream,
-        Load::TcpStreamOnOne,
-        Load::UdpPackets,
-        Load::UdpPacketsOnOne,
-        Load::TcpExchanges,
-        Load::TcpConnections,
-    ];
-
     /// The name in a table.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -92,23 +89,56 @@ impl Load {
             Load::UdpPackets => "UDP packets of 64 bytes, 1000/s",
             Load::UdpPacketsOnOne => "UDP packets on one CPU, 1000/s",
             Load::TcpExchanges => "TCP request/response on one CPU, 1000/s",
+            Load::LatencyMedian => "TCP latency, p50, µs",
+            Load::LatencyTail => "TCP latency, p99, µs",
             Load::TcpConnections => "new TCP connections on one CPU, 1000/s",
+            Load::HttpKeepAlive => "HTTP requests, keep-alive, 1000/s",
+            Load::HttpClose => "HTTP requests, one a connection, 1000/s",
         }
     }
 
-    /// What a count in a second is multiplied by for the table's unit.
+    /// The name without its unit.
+    pub(super) fn plain_name(self) -> &'static str {
+        self.name().rsplit_once(", ").map_or(self.name(), |(name, _)| name)
+    }
+
+    /// What a sample is multiplied by for the table's unit.
     pub(super) fn scale(self) -> f64 {
         match self {
             Load::TcpStream | Load::TcpStreamOnOne => 8e-9,
+            Load::LatencyMedian | Load::LatencyTail => 1.0,
             _ => 1e-3,
         }
     }
 
-    /// Runs between two ends for `period` and gives how much was done in a second: bytes, datagrams, exchanges or connections.
-    pub(super) fn measure(self, peer: &Peer, cpus: Cpus, period: Duration) -> Result<f64> {
-        let ends = self
-            .ends(peer, cpus)
-            .with_context(|| format!("cannot set up \"{}\" over {}", self.name(), peer.way.name()))?;
+    /// Whether less is better: of times, that is.
+    pub(super) fn is_time(self) -> bool {
+        matches!(self, Load::LatencyMedian | Load::LatencyTail)
+    }
+
+    /// Runs between two ends for `period` and gives a sample: bytes, datagrams, exchanges, connections or requests in a second, or
+    /// microseconds. Two come of latency, of which the tail is not measured alone.
+    pub(super) fn measure(self, tools: &Tools, ends: &Ends, cpus: Cpus, period: Duration) -> Result<Vec<(Load, f64)>> {
+        let one = |rate| Ok(vec![(self, rate)]);
+        match self {
+            Load::TcpStream => one(tools.stream(ends, cpus, period)?),
+            Load::TcpStreamOnOne => one(tools.stream(ends, cpus.shared(), period)?),
+            Load::HttpKeepAlive | Load::HttpClose => {
+                one(tools.http(ends, cpus, period, self == Load::HttpKeepAlive)?)
+            }
+            Load::LatencyMedian | Load::LatencyTail => {
+                let latency = tools.latency(ends, cpus, period)?;
+                Ok(vec![(Load::LatencyMedian, latency.median), (Load::LatencyTail, latency.tail)])
+            }
+            Load::UdpPackets | Load::UdpPacketsOnOne | Load::TcpExchanges | Load::TcpConnections => {
+                one(self.generate(ends, cpus, period)?)
+            }
+        }
+    }
+
+    /// Runs one of our own.
+    fn generate(self, ends: &Ends, cpus: Cpus, period: Duration) -> Result<f64> {
+        let ends = self.threads(ends, cpus).context("cannot set up the sockets")?;
         let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
         let (result, rate) = thread::scope(|scope| {
             let (stop, done) = (&stop, &done);
@@ -125,9 +155,9 @@ impl Load {
             let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
             (ended.collect::<io::Result<()>>(), (after - before) as f64 / time.as_secs_f64())
         });
-        result.with_context(|| format!("\"{}\" broke off over {}", self.name(), peer.way.name()))?;
+        result.context("it broke off")?;
         if rate == 0.0 {
-            bail!("nothing passed in \"{}\" over {}", self.name(), peer.way.name());
+            bail!("nothing passed");
         }
         Ok(rate)
     }
@@ -135,33 +165,28 @@ impl Load {
     /// Opens the sockets, each in its namespace.
     ///
     /// With both ends on one CPU, what is done in a second tells how much CPU time it costs, and no idle CPU has to be woken up.
-    fn ends<'p>(self, peer: &'p Peer, cpus: Cpus) -> io::Result<Vec<End<'p>>> {
-        let client = |cpu, step| End { net: &peer.client, cpu, step };
-        let server = |step| End { net: &peer.server, cpu: cpus.server, step };
+    fn threads(self, ends: &Ends, cpus: Cpus) -> io::Result<Vec<End<'_>>> {
+        let client = |cpu, step| End { net: &ends.client, cpu, step };
+        let server = |step| End { net: &ends.server, cpu: cpus.server, step };
         Ok(match self {
-            Load::TcpStream | Load::TcpStreamOnOne => {
-                let (from, to) = connected(peer)?;
-                let cpu = if self == Load::TcpStream { cpus.client } else { cpus.server };
-                vec![client(cpu, write_blocks(from)), server(read_blocks(to))]
-            }
             Load::UdpPackets => {
-                let (from, to) = datagram_sockets(peer)?;
+                let (from, to) = datagram_sockets(ends)?;
                 vec![client(cpus.client, send_datagrams(from)), server(receive_datagrams(to))]
             }
             Load::UdpPacketsOnOne => {
-                let (from, to) = datagram_sockets(peer)?;
+                let (from, to) = datagram_sockets(ends)?;
                 let (mut send, mut receive) = (send_datagrams(from), receive_datagrams(to));
                 vec![server(Box::new(move || send().and_then(|_| receive())))]
             }
             Load::TcpExchanges => {
-                let (from, to) = connected(peer)?;
+                let (from, to) = connected(ends)?;
                 vec![client(cpus.server, ask(from)), server(answer(to))]
             }
             Load::TcpConnections => {
-                let listener = listen(peer)?;
-                let to = listener.local_addr()?;
-                vec![client(cpus.server, open_connections(to)), server(accept_connections(listener))]
+                let listener = listen(ends)?;
+                vec![client(cpus.server, open_connections(ends.dial)), server(accept_connections(listener))]
             }
+            _ => return Err(ErrorKind::Unsupported.into()),
         })
     }
 }
@@ -173,6 +198,11 @@ impl Cpus {
         let mut cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true));
         let client = cpus.next().context("there is no CPU to run on")?;
         Ok(Self { client, server: cpus.next().unwrap_or(client) })
+    }
+
+    /// Both ends on one.
+    fn shared(self) -> Self {
+        Self { client: self.server, ..self }
     }
 }
 
@@ -193,18 +223,17 @@ fn repeat(cpu: usize, mut step: Step, stop: &AtomicBool, done: &AtomicU64) -> io
     Ok(())
 }
 
-fn listen(peer: &Peer) -> io::Result<TcpListener> {
-    let listener = peer.server.run(|| TcpListener::bind((peer.address, 0)))?;
+fn listen(ends: &Ends) -> io::Result<TcpListener> {
+    let listener = ends.server.run(|| TcpListener::bind(ends.listen))?;
     // Accepting waits as long as reading does.
     setsockopt(&listener, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(0, TICK.subsec_micros().into()))?;
     Ok(listener)
 }
 
 /// Both ends of a new connection.
-fn connected(peer: &Peer) -> io::Result<(TcpStream, TcpStream)> {
-    let listener = listen(peer)?;
-    let to = listener.local_addr()?;
-    let client = peer.client.run(|| connect(to))?;
+fn connected(ends: &Ends) -> io::Result<(TcpStream, TcpStream)> {
+    let listener = listen(ends)?;
+    let client = ends.client.run(|| connect(ends.dial))?;
     let (server, _) = listener.accept()?;
     Ok((client, tuned(server)?))
 }
@@ -221,16 +250,6 @@ fn tuned(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn write_blocks(mut stream: TcpStream) -> Step {
-    let block = vec![0x5a; BLOCK];
-    Box::new(move || stream.write(&block).map(|_| 0))
-}
-
-fn read_blocks(mut stream: TcpStream) -> Step {
-    let mut block = vec![0; BLOCK];
-    Box::new(move || read_some(&mut stream, &mut block))
-}
-
 /// Reads; the end of the stream is an error.
 fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<u64> {
     match stream.read(buffer)? {
@@ -240,11 +259,13 @@ fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<u64> {
 }
 
 /// A sender and the receiver that it sends to.
-fn datagram_sockets(peer: &Peer) -> io::Result<(UdpSocket, UdpSocket)> {
-    let receiver = peer.server.run(|| UdpSocket::bind((peer.address, 0)))?;
+fn datagram_sockets(ends: &Ends) -> io::Result<(UdpSocket, UdpSocket)> {
+    let receiver = ends.server.run(|| UdpSocket::bind(ends.listen))?;
     setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
-    let sender = peer.client.run(|| UdpSocket::bind((Family::of(peer.address).any(), 0)))?;
-    sender.connect(receiver.local_addr()?)?;
+    let any = Family::of(ends.dial.ip()).any();
+    // Connecting decides about the way, too: that of a loopback address is another one in each namespace.
+    let sender =
+        ends.client.run(|| UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(ends.dial).map(|()| socket)))?;
     Ok((sender, receiver))
 }
 

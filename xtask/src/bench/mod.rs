@@ -16,6 +16,7 @@ mod plots;
 mod shield;
 mod statistics;
 pub(crate) mod table;
+mod tools;
 
 use std::env;
 use std::path::{Path, PathBuf};

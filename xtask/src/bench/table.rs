@@ -28,13 +28,24 @@ pub(crate) fn draw<'a>(header: impl AsRef<[&'a str]>, words: usize, rows: &[impl
 
 /// `median ± spread` with as many digits as mean something.
 pub(super) fn value(estimate: Option<Estimate>) -> String {
-    let Some(Estimate { median, spread }) = estimate else { return NONE.into() };
-    let digits = match median.abs() {
+    estimate.map_or(NONE.into(), |Estimate { median, spread }| {
+        let digits = digits(median);
+        format!("{median:.digits$} ± {spread:.digits$}")
+    })
+}
+
+/// The median alone, with as many digits.
+pub(super) fn median(estimate: Option<Estimate>) -> String {
+    estimate.map_or(NONE.into(), |Estimate { median, .. }| format!("{median:.digits$}", digits = digits(median)))
+}
+
+/// How many digits behind the point mean something.
+fn digits(value: f64) -> usize {
+    match value.abs() {
         100.0.. => 0,
         10.0.. => 1,
         _ => 2,
-    };
-    format!("{median:.digits$} ± {spread:.digits$}")
+    }
 }
 
 /// `median ± spread` of something whose unit is small enough.
@@ -58,6 +69,7 @@ mod tests {
         assert_eq!(shown(1234.5, 12.3), "1234 ± 12");
         assert_eq!(shown(17.25, 0.31), "17.2 ± 0.3");
         assert_eq!(shown(0.12345, 0.006), "0.12 ± 0.01");
+        assert_eq!(median(Some(Estimate { median: 17.25, spread: 3.1 })), "17.2");
         assert_eq!(ratio(Some(Estimate { median: 0.987, spread: 0.011 })), "0.99 ± 0.01");
         assert_eq!(whole(Some(Estimate { median: 84.4, spread: 1.6 })), "84 ± 2");
         assert_eq!(whole(Some(Estimate { median: -0.4, spread: 0.0 })), "0 ± 0");

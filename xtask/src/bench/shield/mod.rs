@@ -3,6 +3,7 @@
 mod flood;
 mod wall;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -12,9 +13,10 @@ use spandrel_tests::{Lab, Net, V4};
 
 use super::BenchArgs;
 use super::load::{Cpus, Load};
-use super::peers::{Peer, Way};
+use super::peers::{Ends, PORT};
 use super::statistics::Estimate;
 use super::table;
+use super::tools::Tools;
 use crate::progress::items;
 use wall::{Means, Wall};
 
@@ -34,7 +36,7 @@ pub(super) struct Samples {
 /// Takes all samples. Must be root.
 pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>> {
     let lab = Lab::with(spandrel.to_path_buf());
-    let (cpus, period) = (Cpus::choose()?, args.period());
+    let (tools, cpus, period) = (Tools::new(&lab), Cpus::choose()?, args.period());
     let walls = Means::ALL.into_iter().map(|means| Wall::new(&lab, means)).collect::<Result<Vec<_>>>()?;
     let ours = Means::OURS.into_iter().map(|means| position(&walls, means)).collect::<Result<Vec<_>>>()?;
     let mut all: Vec<_> =
@@ -49,8 +51,9 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
             for &index in &turn(&ours, round) {
                 let wall = &walls[index];
                 progress.set_message(format!("{}, {}", load.name(), wall.means.name()));
-                let sample = load.measure(&peer(wall), cpus, period)?;
-                all[index].passed.last_mut().context("a load that is none")?.1.push(sample);
+                let samples = load.measure(&tools, &ends(wall), cpus, period)?;
+                let passed = &mut all[index].passed.last_mut().context("a load that is none")?.1;
+                passed.extend(samples.into_iter().map(|(_, sample)| sample));
                 progress.inc(1);
             }
         }
@@ -84,13 +87,9 @@ fn turn(indices: &[usize], round: u32) -> Vec<usize> {
 }
 
 /// Somebody outside, and the host itself.
-fn peer(wall: &Wall) -> Peer {
-    Peer {
-        way: Way::Veth,
-        client: Net::clone(&wall.outside),
-        server: Net::clone(&wall.host),
-        address: wall.uplink.host(V4),
-    }
+fn ends(wall: &Wall) -> Ends {
+    let at = SocketAddr::new(wall.uplink.host(V4), PORT);
+    Ends { client: Net::clone(&wall.outside), server: Net::clone(&wall.host), listen: at, dial: at }
 }
 
 /// The samples as two tables with their explanation.
