@@ -25,6 +25,9 @@ use super::tools::Tools;
 /// How long a load runs before it is measured: until buffers and windows have grown.
 const WARM_UP: Duration = Duration::from_millis(150);
 
+/// How long nothing at all may pass.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long a socket waits before its thread looks whether time is up.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -149,15 +152,21 @@ impl Load {
             let threads: Vec<_> = threads.collect();
             thread::sleep(WARM_UP);
             let (start, before) = (Instant::now(), done.load(Ordering::Relaxed));
-            thread::sleep(period);
-            let (time, after) = (start.elapsed(), done.load(Ordering::Relaxed));
+            let (time, after) = loop {
+                thread::sleep(period);
+                let (time, after) = (start.elapsed(), done.load(Ordering::Relaxed));
+                // On a machine that is busy with something else an end may not have run at all yet.
+                if after > before || time > PATIENCE {
+                    break (time, after);
+                }
+            };
             stop.store(true, Ordering::Relaxed);
             let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
             (ended.collect::<io::Result<()>>(), (after - before) as f64 / time.as_secs_f64())
         });
         result.context("it broke off")?;
         if rate == 0.0 {
-            bail!("nothing passed");
+            bail!("nothing passed in {PATIENCE:?}");
         }
         Ok(rate)
     }

@@ -18,10 +18,10 @@ mod statistics;
 pub(crate) mod table;
 mod tools;
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -73,6 +73,10 @@ pub(crate) struct BenchArgs {
     /// Write a page with all tables, plots and versions into this folder
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
+
+    /// Show what an earlier run has printed with --json, instead of measuring anything
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "json", "spandrel"])]
+    read: Option<PathBuf>,
 
     /// Measure this binary instead of building one
     #[arg(long, value_name = "PATH")]
@@ -188,14 +192,31 @@ struct Report {
 
 /// Measures what the options name and prints it.
 pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
+    let report = match &args.read {
+        Some(file) => earlier(file)?,
+        None => measured(workspace, args)?,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    if let Some(folder) = &args.plots {
+        let figures = report.parts.iter().flat_map(Measured::figures).collect::<Vec<_>>();
+        let tables = report.parts.iter().map(Measured::report).collect::<Vec<_>>();
+        plots::write(folder, &report.about, &tables, &figures)?;
+        say("Wrote", folder.join(plots::PAGE).display());
+    }
+    Ok(())
+}
+
+/// Measures part after part; for people, each is shown when it is done.
+fn measured(workspace: &Workspace, args: &BenchArgs) -> Result<Report> {
     let spandrel = spandrel_to_measure(workspace, args)?;
     // Those who do not build what is measured have no eBPF object yet, which single packets take.
     if args.spandrel.is_some() && args.parts().contains(&Part::Packets) {
         build::ebpf(workspace)?;
     }
     crate::peers::programs(workspace)?;
-    let about = About::this(workspace, &spandrel)?;
-    let mut report = Report { about, parts: Vec::new() };
+    let mut report = Report { about: About::this(workspace, &spandrel)?, parts: Vec::new() };
     for part in args.parts() {
         say("Measuring", part.what());
         let measured = match geteuid().is_root() || part == Part::Packets {
@@ -207,16 +228,16 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
         }
         report.parts.push(measured);
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    }
-    if let Some(folder) = &args.plots {
-        let figures = report.parts.iter().flat_map(Measured::figures).collect::<Vec<_>>();
-        let tables = report.parts.iter().map(Measured::report).collect::<Vec<_>>();
-        plots::write(folder, &report.about, &tables, &figures)?;
-        say("Wrote", folder.join(plots::PAGE).display());
-    }
-    Ok(())
+    Ok(report)
+}
+
+/// Shows what an earlier run has measured.
+fn earlier(file: &Path) -> Result<Report> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let report: Report = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what `cargo xtask bench --json` prints", file.display()))?;
+    report.parts.iter().for_each(|measured| println!("{}", measured.report()));
+    Ok(report)
 }
 
 /// The binary that the options name, or a new one.

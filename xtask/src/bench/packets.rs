@@ -21,11 +21,17 @@ pub(super) struct Times {
     once: bool,
     /// One sample of each round.
     nanoseconds: Vec<f64>,
+    /// The median of what they are to an empty program's, harness and all: this can be compared from one run to another.
+    #[serde(default)]
+    ratio: Option<f64>,
 }
 
 /// Builds and runs the program that measures; cargo stays with the caller, what it runs becomes root.
 pub(super) fn measure(workspace: &Workspace, args: &BenchArgs) -> Result<Vec<Times>> {
-    json_of(command(workspace, args.rounds())?)
+    let mut all: Vec<Times> = json_of(command(workspace, args.rounds())?)?;
+    let ratios: Vec<_> = all.iter().map(|times| ratio(&all, times).map(|ratio| ratio.median)).collect();
+    all.iter_mut().zip(ratios).for_each(|(times, ratio)| times.ratio = ratio);
+    Ok(all)
 }
 
 fn command(workspace: &Workspace, rounds: u32) -> Result<Command> {
@@ -50,36 +56,48 @@ pub(super) fn report(all: &[Times]) -> String {
     let mut rows = Vec::new();
     // Both families of a path stand beside each other.
     for times in all.iter().filter(|times| times.program != EMPTY && times.family == FAMILIES[0]) {
-        let [v4, v6] = FAMILIES.map(|family| table::whole(net(all, times, family)));
+        let found = FAMILIES.map(|family| of(all, times, family));
+        let [v4, v6] = found.map(|times| table::whole(times.and_then(|times| net(all, times))));
+        let [r4, r6] = found.map(|times| table::ratio(times.and_then(|times| ratio(all, times))));
         let remark = if times.once { " (run once)" } else { "" };
-        rows.push([times.program.clone(), format!("{}{remark}", times.path), v4, v6]);
+        rows.push([times.program.clone(), format!("{}{remark}", times.path), v4, v6, r4, r6]);
     }
     let harness = |once| {
         let empty = all.iter().find(|times| times.program == EMPTY && times.once == once);
         table::whole(empty.and_then(|empty| Estimate::of(&empty.nanoseconds)))
     };
     format!(
-        "\nNanoseconds in each program per TCP segment, by BPF_PROG_TEST_RUN; less is better. Redirects are decided, not made.\n\
-         What an empty program takes there is subtracted: {}, or {} where it is run only once, so that caches are cold.\n\n{}",
+        "\nNanoseconds in each program per TCP segment, by BPF_PROG_TEST_RUN; less is better. Redirects are decided, not made. A sample is\n\
+         the lower quartile of many short runs: whatever disturbs one only makes it longer.\n\
+         What an empty program takes there is subtracted: {}, or {} where it is run only once, so that caches are cold.\n\
+         Ratios are of the whole to that of the empty program, and can be compared from one run to another.\n\n{}",
         harness(false),
         harness(true),
-        table::draw(["program", "packet", "IPv4, ns", "IPv6, ns"], 2, &rows)
+        table::draw(["program", "packet", "IPv4, ns", "IPv6, ns", "IPv4 / empty", "IPv6 / empty"], 2, &rows)
     )
 }
 
-/// What a path takes over one family, without the harness.
-fn net(all: &[Times], path: &Times, family: &str) -> Option<Estimate> {
-    let of = |program: &str, name: Option<&str>| {
-        all.iter().find(|times| {
-            times.program == program
-                && times.family == family
-                && times.once == path.once
-                && name.is_none_or(|name| times.path == name)
-        })
-    };
-    let (gross, empty) = (of(&path.program, Some(&path.path))?, of(EMPTY, None)?);
-    let net: Vec<_> = gross.nanoseconds.iter().zip(&empty.nanoseconds).map(|(gross, empty)| gross - empty).collect();
+/// A path over one family.
+fn of<'t>(all: &'t [Times], path: &Times, family: &str) -> Option<&'t Times> {
+    let key = |times: &Times| (times.program.clone(), times.path.clone(), times.once);
+    all.iter().find(|times| times.family == family && key(times) == key(path))
+}
+
+/// What the empty program took beside it.
+fn empty<'t>(all: &'t [Times], times: &Times) -> Option<&'t [f64]> {
+    let beside = |of: &&Times| of.program == EMPTY && of.family == times.family && of.once == times.once;
+    all.iter().find(beside).map(|empty| empty.nanoseconds.as_slice())
+}
+
+/// What a path takes without the harness.
+fn net(all: &[Times], times: &Times) -> Option<Estimate> {
+    let net: Vec<_> = times.nanoseconds.iter().zip(empty(all, times)?).map(|(gross, empty)| gross - empty).collect();
     Estimate::of(&net)
+}
+
+/// What it is to an empty program.
+fn ratio(all: &[Times], times: &Times) -> Option<Estimate> {
+    Estimate::of_ratios(&times.nanoseconds, empty(all, times)?)
 }
 
 #[cfg(test)]
@@ -94,6 +112,7 @@ mod tests {
             family: family.into(),
             once,
             nanoseconds: nanoseconds.into(),
+            ratio: None,
         }
     }
 
@@ -105,10 +124,14 @@ mod tests {
             times("from_uplink", "IPv4", false, [120.0, 130.0, 140.0]),
             times("from_uplink", "IPv4", true, [1000.0, 1090.0, 1100.0]),
         ];
-        assert_eq!(net(&all, &all[2], "IPv4"), Some(Estimate { median: 100.0, spread: 0.0 }));
-        assert_eq!(net(&all, &all[3], "IPv4").map(|net| net.median), Some(1000.0));
-        assert_eq!(net(&all, &all[2], "IPv6"), None);
+        assert_eq!(net(&all, &all[2]), Some(Estimate { median: 100.0, spread: 0.0 }));
+        assert_eq!(net(&all, &all[3]).map(|net| net.median), Some(1000.0));
+        assert_eq!(ratio(&all, &all[2]).map(|ratio| ratio.median), Some(130.0 / 30.0));
+        assert!(of(&all, &all[2], "IPv6").is_none());
         let report = report(&all);
-        assert!(report.contains("something (run once)   1000 ± 25          -\n"), "{report}");
+        assert!(
+            report.contains("something (run once)   1000 ± 25          -   12.11 ± 0.28              -\n"),
+            "{report}"
+        );
     }
 }

@@ -200,7 +200,7 @@ pub(super) fn figures(all: &[Series]) -> Vec<Figure> {
             (load.plain_name().to_owned(), peers.iter().map(ratio).collect::<Vec<_>>())
         };
         let groups: Vec<_> = loads.map(bars).filter(|(_, bars)| bars.iter().any(Option::is_some)).collect();
-        let value = format!("as fast as {}: 1", path.limit().name());
+        let value = format!("how many times as fast as {}; more is better", path.limit().name());
         let series = peers.iter().map(|peer| peer.name().to_owned()).collect();
         (!groups.is_empty()).then(|| Figure {
             name: path.file().into(),

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -94,44 +93,80 @@ fn page(about: &About, tables: &[String], figures: &[Figure]) -> String {
     text
 }
 
-/// Both axes linear: where one is logarithmic, points are given by their logarithms.
-type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+/// What is drawn on.
+type Area<'b> = DrawingArea<SVGBackend<'b>, Shift>;
 
 impl Figure {
     /// The plot as a document.
     pub(super) fn svg(&self) -> Result<String> {
-        let height = match &self.plot {
-            Plot::Bars(bars) => bars.height(),
-            Plot::Curves(_) => HEIGHT,
+        let (names, height): (Vec<&str>, u32) = match &self.plot {
+            Plot::Bars(bars) => (bars.series.iter().map(String::as_str).collect(), bars.height()),
+            Plot::Curves(curves) => (curves.lines.iter().map(|(name, _)| name.as_str()).collect(), HEIGHT),
         };
         let mut text = String::new();
         {
-            let root = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
-            let drawn = root.fill(&WHITE).map_err(|error| anyhow!("{error}")).and_then(|()| match &self.plot {
-                Plot::Bars(bars) => bars.draw(&root, &self.title),
-                Plot::Curves(curves) => curves.draw(&root, &self.title),
-            });
-            drawn.and_then(|()| Ok(root.present()?)).with_context(|| format!("cannot draw \"{}\"", self.title))?;
+            let legend = legend(&names);
+            let head = TITLE + legend.iter().map(|(_, _, (_, y))| *y).max().unwrap_or(0) + LINE;
+            let root = SVGBackend::with_string(&mut text, (WIDTH, height + head.cast_unsigned())).into_drawing_area();
+            let drawn = || -> Result<()> {
+                root.fill(&WHITE)?;
+                let title = (FONT, SIZES.1).into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Center));
+                root.draw(&Text::new(&*self.title, (WIDTH.cast_signed() / 2, TITLE / 2), title))?;
+                for (name, colour, (x, y)) in legend {
+                    let (x, y) = (x, y + TITLE + LINE / 2);
+                    root.draw(&Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()))?;
+                    root.draw(&words(name, (x + 18, y), Pos::new(HPos::Left, VPos::Center)))?;
+                }
+                let (_, body) = root.split_vertically(head);
+                match &self.plot {
+                    Plot::Bars(bars) => bars.draw(&root, &body)?,
+                    Plot::Curves(curves) => curves.draw(&root, &body)?,
+                }
+                Ok(root.present()?)
+            };
+            drawn().with_context(|| format!("cannot draw \"{}\"", self.title))?;
         }
         Ok(text)
     }
 }
 
+/// Height in pixels of a title and of a line of names below it.
+const TITLE: i32 = 36;
+const LINE: i32 = 20;
+
+/// Each name with its colour and its place below the title, in as many lines as it takes.
+fn legend<'n>(names: &[&'n str]) -> Vec<(&'n str, RGBColor, (i32, i32))> {
+    const LEFT: i32 = 70;
+    let (mut x, mut y) = (LEFT, 0);
+    let place = |(number, name): (usize, &&'n str)| {
+        // No font is asked: letters are about half as wide as high.
+        let width = 40 + 8 * name.chars().count() as i32;
+        if x > LEFT && x + width > WIDTH.cast_signed() {
+            (x, y) = (LEFT, y + LINE);
+        }
+        let at = (x, y);
+        x += width;
+        (*name, colour(number, names.len()), at)
+    };
+    names.iter().enumerate().map(place).collect()
+}
+
 impl Bars {
     /// Height of a bar in pixels.
-    const BAR: u32 = 13;
+    const BAR: u32 = 14;
 
     /// Each group is as high as its bars and one more.
     fn height(&self) -> u32 {
-        Self::BAR * (self.series.len() as u32 + 1) * self.groups.len() as u32 + 110
+        Self::BAR * (self.series.len() as u32 + 1) * self.groups.len() as u32 + 70
     }
 
-    fn draw(&self, root: &DrawingArea<SVGBackend<'_>, Shift>, title: &str) -> Result<()> {
+    fn draw(&self, root: &Area<'_>, body: &Area<'_>) -> Result<()> {
         let values = self.groups.iter().flat_map(|(_, bars)| bars.iter().flatten()).copied();
-        let most = values.fold(self.limit, f64::max) * 1.1;
-        let mut chart = ChartBuilder::on(root)
-            .caption(title, (FONT, SIZES.1))
+        // One bar that is out of proportion is cut off, so that the others can be seen.
+        let most = values.fold(self.limit, f64::max).min(self.limit * 2.0) * 1.1;
+        let mut chart = ChartBuilder::on(body)
             .margin(10)
+            .margin_right(50)
             .x_label_area_size(45)
             .y_label_area_size(270)
             .build_cartesian_2d(0.0..most, self.groups.len() as f64..0.0)?;
@@ -144,29 +179,25 @@ impl Bars {
             .light_line_style(TRANSPARENT)
             .draw()?;
         let thickness = 1.0 / (self.series.len() as f64 + 1.0);
-        for (number, name) in self.series.iter().enumerate() {
-            let bars = self.groups.iter().enumerate().filter_map(|(group, (_, bars))| {
+        for (group, (name, bars)) in self.groups.iter().enumerate() {
+            for (number, value) in bars.iter().enumerate().filter_map(|(number, value)| Some((number, (*value)?))) {
                 let top = group as f64 + (number as f64 + 0.5) * thickness;
-                let value = bars.get(number).copied().flatten()?;
-                Some(Rectangle::new([(0.0, top), (value, top + thickness)], colour(number).filled()))
-            });
-            chart
-                .draw_series(bars)?
-                .label(name)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour(number).filled()));
-        }
-        let limit = [(self.limit, 0.0), (self.limit, self.groups.len() as f64)];
-        chart.draw_series([PathElement::new(limit, BLACK.stroke_width(2))])?;
-        for (group, (name, _)) in self.groups.iter().enumerate() {
+                let colour = colour(number, self.series.len());
+                chart.draw_series([Rectangle::new([(0.0, top), (value, top + thickness)], colour.filled())])?;
+                let (x, y) = chart.plotting_area().map_coordinate(&(value.min(most), top + thickness / 2.0));
+                root.draw(&words(&format!("{value:.2}"), (x + 4, y), Pos::new(HPos::Left, VPos::Center)))?;
+            }
             let (x, y) = chart.plotting_area().map_coordinate(&(0.0, group as f64 + 0.5));
             root.draw(&words(name, (x - 8, y), Pos::new(HPos::Right, VPos::Center)))?;
         }
-        legend(&mut chart, SeriesLabelPosition::UpperRight)
+        let limit = [(self.limit, 0.0), (self.limit, self.groups.len() as f64)];
+        chart.draw_series([PathElement::new(limit, BLACK.stroke_width(2))])?;
+        Ok(())
     }
 }
 
 impl Curves {
-    fn draw(&self, root: &DrawingArea<SVGBackend<'_>, Shift>, title: &str) -> Result<()> {
+    fn draw(&self, root: &Area<'_>, body: &Area<'_>) -> Result<()> {
         let points = || self.lines.iter().flat_map(|(_, points)| points).copied();
         let mut counts: Vec<f64> = points().map(|(count, _)| count).collect();
         counts.sort_by(f64::total_cmp);
@@ -177,12 +208,12 @@ impl Curves {
         // One count alone has room beside it, too.
         let margin = ((most / least).log10() * 0.05).max(0.1);
         let highest = points().map(|(_, value)| value).fold(f64::MIN_POSITIVE, f64::max);
-        let mut chart = ChartBuilder::on(root)
-            .caption(title, (FONT, SIZES.1))
+        let mut chart = ChartBuilder::on(body)
             .margin(10)
+            .margin_right(30)
             .x_label_area_size(50)
             .y_label_area_size(70)
-            .build_cartesian_2d(least.log10() - margin..most.log10() + margin, 0.0..highest * 1.15)?;
+            .build_cartesian_2d(least.log10() - margin..most.log10() + margin, 0.0..highest * 1.1)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -192,34 +223,26 @@ impl Curves {
             .label_style((FONT, SIZES.0))
             .light_line_style(TRANSPARENT)
             .draw()?;
-        for (number, (name, points)) in self.lines.iter().enumerate() {
+        for (number, (_, points)) in self.lines.iter().enumerate() {
             let points: Vec<_> = points.iter().map(|(count, value)| (count.log10(), *value)).collect();
-            let style = colour(number).stroke_width(2);
-            chart
-                .draw_series(LineSeries::new(points, style).point_size(3))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 12, y)], style));
+            let style = colour(number, self.lines.len()).stroke_width(2);
+            chart.draw_series(LineSeries::new(points, style.filled()).point_size(3))?;
         }
         for count in counts {
             let (x, y) = chart.plotting_area().map_coordinate(&(count.log10(), 0.0));
             root.draw(&words(&grouped(count), (x, y + 6), Pos::new(HPos::Center, VPos::Top)))?;
         }
-        legend(&mut chart, SeriesLabelPosition::LowerRight)
+        Ok(())
     }
 }
 
-fn colour(number: usize) -> RGBColor {
-    COLOURS[number % COLOURS.len()]
+/// The last of so many, which is what the others are held against, always has the same one.
+fn colour(number: usize, count: usize) -> RGBColor {
+    COLOURS[(COLOURS.len() * count - count + number) % COLOURS.len()]
 }
 
 fn words<'a>(text: &str, at: (i32, i32), anchor: Pos) -> Text<'a, (i32, i32), String> {
     Text::new(text.to_owned(), at, (FONT, SIZES.0).into_font().color(&BLACK).pos(anchor))
-}
-
-fn legend<'b: 'a, 'a>(chart: &mut Chart<'a, 'b>, position: SeriesLabelPosition) -> Result<()> {
-    let mut labels = chart.configure_series_labels();
-    labels.position(position).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3));
-    Ok(labels.label_font((FONT, SIZES.0)).draw()?)
 }
 
 /// A count with its thousands apart.
