@@ -50,11 +50,11 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     quick: bool,
 
-    /// How often everything is measured: 7 times, or 3 with --quick
+    /// How often everything is measured: 6 times, or 3 with --quick
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
 
-    /// How long each throughput is measured in each round: 0.5 s, or 0.2 with --quick
+    /// How long each throughput is measured in each round: about 0.5 s, or 0.2 with --quick
     #[arg(long, value_name = "S", value_parser = seconds)]
     seconds: Option<f64>,
 
@@ -85,7 +85,7 @@ pub(crate) struct BenchArgs {
 
 impl BenchArgs {
     fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 3 } else { 7 })
+        self.rounds.unwrap_or(if self.quick { 3 } else { 6 })
     }
 
     fn period(&self) -> Duration {
