@@ -46,7 +46,7 @@ use plots::Figure;
 /// ratios can.
 #[derive(Args)]
 pub(crate) struct BenchArgs {
-    /// Fewer rounds, loads and peers: two minutes for a first look
+    /// Fewer rounds, loads, peers and parts: two minutes for a first look
     #[arg(long)]
     quick: bool,
 
@@ -95,7 +95,8 @@ impl BenchArgs {
     /// What is to be measured.
     fn parts(&self) -> Vec<Part> {
         let wanted = |part: &Part| match self.only.as_slice() {
-            [] => part.by_default(),
+            // There is no target for the shield that a first look could tell of.
+            [] => part.by_default() && !(self.quick && *part == Part::Shield),
             only => only.contains(part),
         };
         Part::value_variants().iter().copied().filter(wanted).collect()
