@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
-use std::{env, fmt, fs};
+use std::time::Duration;
+use std::{env, fmt, fs, thread};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::apt;
+use crate::progress::say;
 use crate::workspace::{Workspace, output};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("usr/sbin/nft", "--version"),
 ];
 
+/// A machine is quiet enough up to this percentage.
+const QUIET: f64 = 10.0;
+
 impl About {
     /// About this run.
     pub(super) fn this(workspace: &Workspace, spandrel: &Path) -> Result<Self> {
@@ -44,6 +49,16 @@ impl About {
                 format!("{}, {}", first_line(&said(Command::new(spandrel).arg("--version"))?), commit(workspace)),
             ),
         ];
+        let busy = busy()?;
+        if busy > QUIET {
+            say(
+                "Warning",
+                format!(
+                    "the machine is busy with something else ({busy:.0} % of its CPU time): figures will say little"
+                ),
+            );
+        }
+        versions.push(("other load".into(), format!("{busy:.0} % of the CPU time of the second before")));
         let libraries = env::join_paths(apt::libraries(&workspace.peers()))?;
         for (program, option) in PROGRAMS {
             let path = workspace.peers().join(program);
@@ -61,6 +76,25 @@ impl fmt::Display for About {
         writeln!(f, "{}\n", self.command)?;
         self.versions.iter().try_for_each(|(name, version)| writeln!(f, "{name:width$}  {version}"))
     }
+}
+
+/// The percentage of all CPUs' time that is not idle while we do nothing for a second; what a hypervisor takes counts.
+fn busy() -> Result<f64> {
+    let times = || fs::read_to_string("/proc/stat").context("cannot tell how busy the machine is");
+    let before = times()?;
+    thread::sleep(Duration::from_secs(1));
+    share(&before, &times()?).context("/proc/stat does not tell how busy the machine is")
+}
+
+/// The same between two readings of `/proc/stat`, proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal.
+fn share(before: &str, after: &str) -> Option<f64> {
+    let times = |text: &str| -> Option<Vec<u64>> {
+        let words = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+        words.map(|word| word.parse().ok()).collect()
+    };
+    let passed: Vec<u64> = times(after)?.iter().zip(times(before)?).map(|(after, before)| after - before).collect();
+    let (all, idle) = (passed.iter().sum::<u64>(), passed.get(3)? + passed.get(4)?);
+    (all > 0).then(|| (all - idle) as f64 / all as f64 * 100.0)
 }
 
 /// What a program says of itself, wherever it says it and however it ends.
@@ -116,6 +150,15 @@ mod tests {
         ] {
             assert_eq!(version(said), is, "{said}");
         }
+    }
+
+    #[test]
+    fn what_is_not_idle_is_busy() {
+        let before = "cpu  100 0 100 1000 100 0 0 0 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        let after = "cpu  110 0 110 1070 100 0 5 5 0 0\ncpu0 2 2 2 2 2 2 2 2 2 2\n";
+        assert_eq!(share(before, after), Some(30.0));
+        assert_eq!(share(before, before), None);
+        assert_eq!(share("", after), None);
     }
 
     #[test]
