@@ -1,4 +1,4 @@
-//! bpf(2), and by it how full pinned eBPF maps are: what a container leaves in a table would be seen here.
+//! bpf(2), and by it how full pinned eBPF maps are, and how large: what a container leaves in a table would be seen here.
 
 use std::ffi::CString;
 use std::io;
@@ -12,6 +12,7 @@ use std::thread;
 pub(crate) const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const OBJ_GET: libc::c_int = 7;
+const MAP_GET_FD_BY_ID: libc::c_int = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 
 /// Kinds of maps whose entries come and go.
@@ -32,6 +33,53 @@ struct MapInfo {
     key_size: u32,
     value_size: u32,
     max_entries: u32,
+}
+
+/// A pinned map, and the memory of the kernel that it takes.
+#[derive(Clone, Debug)]
+pub struct PinnedMap {
+    /// The name of its pin.
+    pub name: String,
+    /// How many entries fit.
+    pub max_entries: u64,
+    /// Bytes, as the kernel accounts for them; with those of the maps in it.
+    pub bytes: u64,
+    /// How many maps are in it, if it is one of maps.
+    pub inner: usize,
+}
+
+/// The map pinned at `path`; none if it is another kind of object.
+pub(crate) fn pinned_map(path: &Path) -> io::Result<Option<PinnedMap>> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let object = bpf_descriptor(OBJ_GET, &mut Attributes([name.as_ptr() as u64, 0, 0, 0]))?;
+    let Some(max_entries) = told(&object, "max_entries")? else { return Ok(None) };
+    let mut map = PinnedMap {
+        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        max_entries,
+        bytes: told(&object, "memlock")?.unwrap_or(0),
+        inner: 0,
+    };
+    if told(&object, "map_type")? == Some(ARRAY_OF_MAPS.into()) {
+        for index in 0..max_entries as u32 {
+            let mut inner = 0_u32;
+            let place = [object.as_raw_fd() as u64, &raw const index as u64, &raw mut inner as u64, 0];
+            match bpf(MAP_LOOKUP_ELEM, &mut Attributes(place)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                looked_up => looked_up?,
+            };
+            let inner = bpf_descriptor(MAP_GET_FD_BY_ID, &mut Attributes([inner.into(), 0, 0, 0]))?;
+            map.bytes += told(&inner, "memlock")?.unwrap_or(0);
+            map.inner += 1;
+        }
+    }
+    Ok(Some(map))
+}
+
+/// A number that the kernel tells of an object of ours.
+fn told(object: &OwnedFd, field: &str) -> io::Result<Option<u64>> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", object.as_raw_fd()))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse().ok());
+    Ok(value)
 }
 
 /// The number of entries of the map pinned at `path`; none if it is another kind of object, or an array, which is

@@ -222,6 +222,11 @@ impl Agent {
         assert!(status.success(), "the agent ended with {status}:\n{}", self.log());
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.process.stderr()

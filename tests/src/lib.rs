@@ -60,6 +60,7 @@ mod system;
 mod thread;
 mod transfer;
 
+pub use bpf::PinnedMap;
 pub use cni::{Cni, CniAttachment};
 pub use container::Container;
 pub use containerd::{Containerd, CtrContainer};

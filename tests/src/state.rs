@@ -6,7 +6,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::bpf;
+use crate::bpf::{self, PinnedMap};
 use crate::fail::OrFail;
 use crate::host::{Host, RUN_DIR};
 
@@ -85,6 +85,17 @@ impl Host {
             .map_err(|pins| format!("{pins:?}"))
             .or_fail(format_args!("find the map {map} among the pins"));
         bpf::entries(pin).map(Option::unwrap_or_default).or_fail(format_args!("look into the map {map}"))
+    }
+
+    /// All pinned maps, the largest first.
+    #[track_caller]
+    pub fn pinned_maps(&self) -> Vec<PinnedMap> {
+        let pins = files_below(&self.path(RUN_DIR).join("bpf"));
+        let pins = pins.iter().filter(|pin| pin.extension().is_none_or(|end| end != "debug"));
+        let look = |pin: &PathBuf| bpf::pinned_map(pin).or_fail(format_args!("look at the pin {}", pin.display()));
+        let mut maps: Vec<_> = pins.filter_map(look).collect();
+        maps.sort_by_key(|map| std::cmp::Reverse(map.bytes));
+        maps
     }
 
     /// Local addresses that take connections or datagrams, from `/proc/net`.

@@ -140,7 +140,7 @@ impl Load {
     }
 
     /// Runs one of our own.
-    fn generate(self, ends: &Ends, cpus: Cpus, period: Duration) -> Result<f64> {
+    pub(super) fn generate(self, ends: &Ends, cpus: Cpus, period: Duration) -> Result<f64> {
         let ends = self.threads(ends, cpus).context("cannot set up the sockets")?;
         let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
         let (result, rate) = thread::scope(|scope| {

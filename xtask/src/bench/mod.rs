@@ -5,14 +5,17 @@
 //! not depend on a crate that cannot be compiled before the eBPF object is there.
 
 mod about;
+mod control;
 mod engines;
 mod floods;
+mod footprint;
 mod load;
 mod names;
 mod packets;
 mod paths;
 mod peers;
 mod plots;
+mod scale;
 mod shield;
 mod statistics;
 pub(crate) mod table;
@@ -41,7 +44,8 @@ use plots::Figure;
 /// The data paths between containers, from outside to a published port and from a container to the outside, under the loads of iperf3,
 /// sockperf, wrk and our own: Spandrel next to a bare veth pair (nothing can be faster), a plain Linux bridge, nftables, Docker's engine and
 /// the reference chain of CNI plugins, by turns. Of single packets: nanoseconds in each eBPF program on each path. Of the shield: packets
-/// dropped in a second, next to TC and nftables. Everything happens in network namespaces of its own; needs root, through sudo where
+/// dropped in a second, next to TC and nftables. Of size: the data paths of a crowded host next to those of a small one, what control
+/// operations take in either, and how much memory and how many wake-ups the agent and the kernel need. Everything happens in network namespaces of its own; needs root, through sudo where
 /// the caller is not. Takes at most 20 minutes after the build, or 2 with --quick. Figures of different runs or machines cannot be compared,
 /// ratios can.
 #[derive(Args)]
@@ -95,8 +99,9 @@ impl BenchArgs {
     /// What is to be measured.
     fn parts(&self) -> Vec<Part> {
         let wanted = |part: &Part| match self.only.as_slice() {
-            // There is no target for the shield that a first look could tell of.
-            [] => part.by_default() && !(self.quick && *part == Part::Shield),
+            // A first look has no time for the others; they are quick ones where they are asked for.
+            [] if self.quick => matches!(part, Part::Paths | Part::Packets),
+            [] => part.by_default(),
             only => only.contains(part),
         };
         Part::value_variants().iter().copied().filter(wanted).collect()
@@ -111,6 +116,12 @@ enum Part {
     Packets,
     /// Packets dropped in a second with the shield and without, and by nftables; and what the shield costs the others
     Shield,
+    /// The data paths of a crowded host next to those of an empty one
+    Scale,
+    /// Networks, containers and ports that are made and removed: milliseconds, alone and in a crowd
+    Control,
+    /// Memory of the agent and the kernel, and wake-ups while nothing changes
+    Footprint,
     /// Millions of frames from random addresses at published ports, and what becomes of those who use them; only if asked for
     Floods,
     /// Name look-ups of a container among 2,000, next to dnsmasq; only if asked for
@@ -126,6 +137,9 @@ enum Measured {
     Paths(Vec<paths::Series>),
     Packets(Vec<packets::Times>),
     Shield(Vec<shield::Samples>),
+    Scale(Vec<scale::Samples>),
+    Control(control::Samples),
+    Footprint(footprint::Figures),
     Floods(Vec<floods::Figures>),
     Names(Vec<names::Samples>),
     Engines(Vec<engines::Samples>),
@@ -134,7 +148,7 @@ enum Measured {
 impl Part {
     /// Whether it is measured if nothing is asked for.
     fn by_default(self) -> bool {
-        matches!(self, Part::Paths | Part::Packets | Part::Shield)
+        !matches!(self, Part::Floods | Part::Names | Part::Engines)
     }
 
     /// What is being measured, for those who wait.
@@ -143,6 +157,9 @@ impl Part {
             Part::Paths => "data paths, and those of others",
             Part::Packets => "single packets in the eBPF programs",
             Part::Shield => "the shield, and nftables",
+            Part::Scale => "data paths of a crowded host",
+            Part::Control => "control operations",
+            Part::Footprint => "memory and wake-ups",
             Part::Floods => "floods",
             Part::Names => "name look-ups, and dnsmasq",
             Part::Engines => "Docker and CNI",
@@ -155,6 +172,9 @@ impl Part {
             Part::Paths => Measured::Paths(paths::measure(spandrel, args)?),
             Part::Packets => Measured::Packets(packets::measure(workspace, args)?),
             Part::Shield => Measured::Shield(shield::measure(spandrel, args)?),
+            Part::Scale => Measured::Scale(scale::measure(spandrel, args)?),
+            Part::Control => Measured::Control(control::measure(spandrel, args)?),
+            Part::Footprint => Measured::Footprint(footprint::measure(spandrel, args)?),
             Part::Floods => Measured::Floods(floods::measure(spandrel)?),
             Part::Names => Measured::Names(names::measure(spandrel, args)?),
             Part::Engines => Measured::Engines(engines::measure(spandrel, args)?),
@@ -169,6 +189,9 @@ impl Measured {
             Measured::Paths(all) => paths::report(all),
             Measured::Packets(all) => packets::report(all),
             Measured::Shield(all) => shield::report(all),
+            Measured::Scale(all) => scale::report(all),
+            Measured::Control(all) => control::report(all),
+            Measured::Footprint(all) => footprint::report(all),
             Measured::Floods(all) => floods::report(all),
             Measured::Names(all) => names::report(all),
             Measured::Engines(all) => engines::report(all),
@@ -179,6 +202,7 @@ impl Measured {
     fn figures(&self) -> Vec<Figure> {
         match self {
             Measured::Paths(all) => paths::figures(all),
+            Measured::Scale(all) => scale::figures(all),
             _ => Vec::new(),
         }
     }

@@ -37,7 +37,7 @@ impl Mul<f64> for Estimate {
 }
 
 /// The value below which that part of the samples lies, between two samples by their distance.
-fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
+pub(super) fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let at = part * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     Some(below + (above - below) * at.fract())
