@@ -316,6 +316,7 @@ impl Agent {
         let sandboxes: Vec<_> = self.sandboxes().map(|(container, _)| container.clone()).collect();
         for container in sandboxes {
             if !self.is_there(&container) {
+                let _expedited = self.grace_periods.expedite();
                 self.forget_sandbox(&container).await.log(&format!("container {}", container.name));
             }
         }

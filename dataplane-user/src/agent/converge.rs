@@ -22,6 +22,7 @@ use crate::dns::NameService;
 use crate::ipam::{Ipam, RangeSet, pools, ula_prefix};
 use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{self, Launcher, Running};
+use crate::kernel::rcu::GracePeriods;
 use crate::kernel::uplink::{HostWatch, UplinkRule};
 use crate::kernel::{Netlink, mount, netns};
 use crate::model::{Container, Error, Result, State};
@@ -34,6 +35,8 @@ impl Agent {
         private_directory(&options.state_dir)?;
         host::make_directory(&paths.all_netns())?;
         private_directory(&paths.all_containers())?;
+        let grace_periods = GracePeriods::new(options.rcu_expedited, &paths.rcu_marker());
+        let _expedited = grace_periods.expedite();
         let store = Store::open(&options.state_dir.join(super::STORE))?;
         let contents = store.load()?;
         let pools = pools(&options.pools, ula_prefix(store.host_id()?.prefix()))?;
@@ -69,6 +72,7 @@ impl Agent {
             host_ports: HostPorts::default(),
             own_interfaces: OwnInterfaces::default(),
             names: NameService::new(host::RESOLV_CONF.into()),
+            grace_periods,
             netlink,
             dataplane,
             host: Default::default(),

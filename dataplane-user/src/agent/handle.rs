@@ -186,6 +186,20 @@ impl Handle {
         result.await.map_err(|_| stopped())
     }
 
+    /// As [`Handle::ask`], for work that changes what is in the kernel, which waits for grace periods.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl for<'a> FnOnce(&'a mut Agent) -> BoxFuture<'a, T> + Send + 'static,
+    ) -> Result<T> {
+        self.ask(move |agent| {
+            Box::pin(async move {
+                let _expedited = agent.grace_periods.expedite();
+                work(agent).await
+            })
+        })
+        .await
+    }
+
     /// Ends the owner's task after the work that is already queued.
     pub(super) async fn shut_down(&self) -> Result<()> {
         let work: Work = Box::new(|_| Box::pin(async { ControlFlow::Break(()) }));
@@ -194,7 +208,7 @@ impl Handle {
 
     /// Makes a network.
     pub async fn create_network(&self, request: NetworkCreate) -> Result<Created<Network>> {
-        self.ask(|agent| Box::pin(agent.create_network(request))).await?
+        self.change(|agent| Box::pin(agent.create_network(request))).await?
     }
 
     /// All networks, by time of creation.
@@ -211,12 +225,12 @@ impl Handle {
     /// Removes a network on which nobody is.
     pub async fn remove_network(&self, reference: &str) -> Result<Network> {
         let reference = reference.to_string();
-        self.ask(|agent| Box::pin(agent.remove_network(reference))).await?
+        self.change(|agent| Box::pin(agent.remove_network(reference))).await?
     }
 
     /// Removes the networks that nobody uses and that are `wanted`; gives those that are gone, by name.
     pub async fn prune_networks(&self, wanted: impl Fn(&Network) -> bool + Send + 'static) -> Result<Vec<Network>> {
-        self.ask(|agent| Box::pin(agent.prune_networks(wanted))).await
+        self.change(|agent| Box::pin(agent.prune_networks(wanted))).await
     }
 
     /// The known events since a moment, none without one, and what tells of all later ones.
@@ -227,18 +241,18 @@ impl Handle {
     /// Joins a container to a further network.
     pub async fn connect(&self, network: &str, container: &str, request: EndpointRequest) -> Result<()> {
         let (network, container) = (network.to_string(), container.to_string());
-        self.ask(|agent| Box::pin(agent.connect(network, container, request))).await?
+        self.change(|agent| Box::pin(agent.connect(network, container, request))).await?
     }
 
     /// Takes a container off a network. With `force`, one that is not on it is no error.
     pub async fn disconnect(&self, network: &str, container: &str, force: bool) -> Result<()> {
         let (network, container) = (network.to_string(), container.to_string());
-        self.ask(move |agent| Box::pin(agent.disconnect(network, container, force))).await?
+        self.change(move |agent| Box::pin(agent.disconnect(network, container, force))).await?
     }
 
     /// Gives a namespace that somebody else made an interface on a network.
     pub async fn attach(&self, request: AttachRequest) -> Result<Attachment> {
-        self.ask(|agent| Box::pin(agent.attach(request))).await?
+        self.change(|agent| Box::pin(agent.attach(request))).await?
     }
 
     /// The interfaces that were attached and are wanted, in order of containers' names and their own.
@@ -249,7 +263,7 @@ impl Handle {
     /// Takes an interface that was attached out of its namespace, or all of them. The namespace may be gone.
     pub async fn detach(&self, reference: &str, interface: Option<String>, owner: Option<String>) -> Result<()> {
         let reference = reference.to_string();
-        self.ask(|agent| Box::pin(agent.detach(reference, interface, owner))).await?
+        self.change(|agent| Box::pin(agent.detach(reference, interface, owner))).await?
     }
 
     /// What is not as it should be of what was attached, a sentence each.
@@ -260,37 +274,37 @@ impl Handle {
 
     /// Makes an endpoint for an engine, with an interface that waits to be moved.
     pub async fn hand_over(&self, request: HandoverRequest) -> Result<Handed> {
-        self.ask(|agent| Box::pin(agent.hand_over(request))).await?
+        self.change(|agent| Box::pin(agent.hand_over(request))).await?
     }
 
     /// Tells in which namespace an engine's endpoint will be.
     pub async fn join(&self, engine: Engine, endpoint: Id, netns: PathBuf) -> Result<Handed> {
-        self.ask(move |agent| Box::pin(agent.join(engine, endpoint, netns))).await?
+        self.change(move |agent| Box::pin(agent.join(engine, endpoint, netns))).await?
     }
 
     /// Publishes ports at an engine's endpoint, which has the default route from now on.
     pub async fn publish_handed(&self, engine: Engine, endpoint: Id, ports: Vec<PortRequest>) -> Result<()> {
-        self.ask(move |agent| Box::pin(async move { agent.publish_handed(engine, endpoint, ports) })).await?
+        self.change(move |agent| Box::pin(async move { agent.publish_handed(engine, endpoint, ports) })).await?
     }
 
     /// Takes these ports back.
     pub async fn unpublish_handed(&self, endpoint: Id) -> Result<()> {
-        self.ask(move |agent| Box::pin(async move { agent.unpublish_handed(endpoint) })).await?
+        self.change(move |agent| Box::pin(async move { agent.unpublish_handed(endpoint) })).await?
     }
 
     /// Takes an engine's endpoint away. One that is not known is no error.
     pub async fn take_back(&self, endpoint: Id) -> Result<()> {
-        self.ask(move |agent| Box::pin(agent.take_back(endpoint))).await?
+        self.change(move |agent| Box::pin(agent.take_back(endpoint))).await?
     }
 
     /// Removes a network that an engine has done with. One that is not known is no error.
     pub async fn remove_engine_network(&self, engine: Engine, id: Id) -> Result<()> {
-        self.ask(move |agent| Box::pin(agent.remove_engine_network(engine, id))).await?
+        self.change(move |agent| Box::pin(agent.remove_engine_network(engine, id))).await?
     }
 
     /// Looks after the interfaces that engines were to move; tells whether all are where they belong.
     pub async fn settle(&self) -> Result<bool> {
-        self.ask(|agent| Box::pin(agent.settle())).await?
+        self.change(|agent| Box::pin(agent.settle())).await?
     }
 
     /// Tells what an engine calls its containers and networks; whether all of its containers are known now.
@@ -326,7 +340,7 @@ impl Handle {
     /// Makes a container and starts its command, on the given standard input, output and error or on a
     /// log file.
     pub async fn run_container(&self, request: RunRequest, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
-        self.ask(|agent| Box::pin(agent.run_container(request, stdio))).await?
+        self.change(|agent| Box::pin(agent.run_container(request, stdio))).await?
     }
 
     /// Containers, newest first, whether they run or not.
@@ -401,7 +415,7 @@ impl Handle {
     /// Starts the command of a container that has ended.
     pub async fn start(&self, reference: &str, stdio: Option<[OwnedFd; 3]>) -> Result<Started> {
         let reference = reference.to_string();
-        self.ask(|agent| Box::pin(async move { agent.start_container(&reference, stdio).await })).await?
+        self.change(|agent| Box::pin(async move { agent.start_container(&reference, stdio).await })).await?
     }
 
     /// Ends a container's command as [`Handle::stop`] does, and starts it again; one that has ended already is only started.
@@ -428,7 +442,7 @@ impl Handle {
     /// Gives a container another name.
     pub async fn rename(&self, reference: &str, name: &str) -> Result<()> {
         let (reference, name) = (reference.to_string(), name.to_string());
-        self.ask(move |agent| Box::pin(async move { agent.rename(&reference, &name).await })).await?
+        self.change(move |agent| Box::pin(async move { agent.rename(&reference, &name).await })).await?
     }
 
     /// What a container in the background has said.
@@ -457,7 +471,7 @@ impl Handle {
         }
         if container.sandbox.is_some() {
             let id = container.id;
-            self.ask(move |agent| Box::pin(async move { agent.forget_attached(&id).await })).await??;
+            self.change(move |agent| Box::pin(async move { agent.forget_attached(&id).await })).await??;
             return Ok(container);
         }
         if let Some((running, exit)) = running {
@@ -534,13 +548,13 @@ impl Handle {
     /// Publishes ports of a running container, or changes who may use those that are; tells what is in force for them.
     pub async fn publish(&self, reference: &str, request: PublishRequest) -> Result<Vec<PublishedPort>> {
         let reference = reference.to_string();
-        self.ask(move |agent| Box::pin(async move { agent.publish_ports(&reference, &request) })).await?
+        self.change(move |agent| Box::pin(async move { agent.publish_ports(&reference, &request) })).await?
     }
 
     /// Takes back published ports of a running container.
     pub async fn unpublish(&self, reference: &str, request: PublishRequest) -> Result<()> {
         let reference = reference.to_string();
-        self.ask(move |agent| Box::pin(async move { agent.unpublish_ports(&reference, &request) })).await?
+        self.change(move |agent| Box::pin(async move { agent.unpublish_ports(&reference, &request) })).await?
     }
 
     /// What went through published ports, of one container or of all.

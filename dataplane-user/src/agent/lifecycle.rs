@@ -23,6 +23,7 @@ impl Agent {
                 Box::pin(async move {
                     let exit =
                         exit.inspect_err(|error| tracing::error!("lost sight of container {}: {error}", id.short()));
+                    let _expedited = agent.grace_periods.expedite();
                     agent.container_ended(&id, exit.ok()).await;
                     ControlFlow::Continue(())
                 })

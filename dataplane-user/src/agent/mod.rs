@@ -81,6 +81,8 @@ pub struct Options {
     pub pools: Vec<Pool>,
     /// Remove everything from the kernel at the end.
     pub teardown: bool,
+    /// Have the kernel expedite its grace periods while something changes.
+    pub rcu_expedited: bool,
     /// Options of the data plane.
     pub dataplane: DataplaneOptions,
 }

@@ -330,6 +330,7 @@ impl Agent {
                 })
         };
         let broken: Vec<_> = self.bridge_networks().filter(broken).map(|network| network.id).collect();
+        let _expedited = (!broken.is_empty()).then(|| self.grace_periods.expedite());
         for id in broken {
             let name = self.networks.get(&id).map(|network| network.name.clone()).unwrap_or_default();
             tracing::warn!("interfaces of network {name} are not what they should be, mending");

@@ -16,6 +16,7 @@ use crate::dns::NameService;
 use crate::ipam::{Ipam, Pool, RangeSet};
 use crate::kernel::dataplane::Dataplane;
 use crate::kernel::process::{Launcher, Running};
+use crate::kernel::rcu::GracePeriods;
 use crate::kernel::uplink::HostView;
 use crate::kernel::{Bridge, Netlink};
 use crate::model::{AddressBlock, Container, Driver, Endpoint, Error, Id, Network, Result, resolve};
@@ -38,6 +39,11 @@ impl Paths {
 
     pub(super) fn bpffs(&self) -> PathBuf {
         self.run.join("bpf")
+    }
+
+    /// Exists while grace periods may be expedited because of us.
+    pub(super) fn rcu_marker(&self) -> PathBuf {
+        self.run.join("rcu_expedited")
     }
 
     pub(super) fn all_netns(&self) -> PathBuf {
@@ -148,6 +154,8 @@ pub(super) struct Agent {
     pub(super) own_interfaces: OwnInterfaces,
     /// The names of running containers, and who answers them.
     pub(super) names: NameService,
+    /// Expedited by whatever changes interfaces, programs or maps.
+    pub(super) grace_periods: GracePeriods,
     /// The kernel's side.
     pub(super) netlink: Netlink,
     pub(super) dataplane: Dataplane,

@@ -18,6 +18,7 @@ const KILLED: Duration = Duration::from_secs(10);
 impl Agent {
     /// Takes everything out of the kernel: containers, interfaces, namespaces, programs, maps.
     pub(super) async fn tear_down_all(mut self) -> Result<()> {
+        let expedited = self.grace_periods.expedite();
         let mut troubles = Troubles::default();
         let running: Vec<_> = self.containers.values().filter(|c| c.is_running()).cloned().collect();
         // First all signals, then all waiting.
@@ -59,6 +60,7 @@ impl Agent {
                 troubles.note::<(), _>(Err(format!("cannot remove {}: {error}", directory.display())));
             }
         }
+        drop(expedited);
         // The lock goes with the directory, unless somebody keeps other things there.
         troubles.note(fs::remove_file(paths.run().join("agent.lock")));
         let _ = fs::remove_dir(paths.run());

@@ -12,7 +12,7 @@ use tokio::net::UnixListener;
 use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
-use super::args::agent::{Agent, Attach, LogLevel, Xdp};
+use super::args::agent::{Agent, Attach, LogLevel, RcuExpedited, Xdp};
 use super::error::Error;
 use crate::api::socket::SocketFile;
 use crate::kernel::dataplane::{self, AttachMode, LogLevel as BpfLevel, Timeouts, XdpMode};
@@ -41,6 +41,7 @@ pub(super) fn run(command: Agent) -> Outcome {
         uplinks: command.uplink,
         pools: command.default_address_pool,
         teardown: command.teardown,
+        rcu_expedited: command.rcu_expedited == RcuExpedited::Auto,
         dataplane: dataplane::Options {
             max_flows: command.max_flows,
             log_level: bpf_level(command.bpf_log_level),

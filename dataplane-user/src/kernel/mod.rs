@@ -24,6 +24,7 @@ pub mod netns;
 mod pidfd;
 pub mod ports;
 pub mod process;
+pub mod rcu;
 mod route;
 pub mod shim;
 pub mod sysctl;

@@ -62,6 +62,9 @@ pub(in crate::cli) struct Agent {
     /// Where the shield runs, which drops spoofed, unsolicited and flooding packets before the stack sees them
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(in crate::cli) xdp: Xdp,
+    /// Whether the kernel is to expedite its RCU grace periods (/sys/kernel/rcu_expedited) while networks and containers change
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(in crate::cli) rcu_expedited: RcuExpedited,
     /// How long flows of a state live without a packet; may be given several times, such as `udp-answered=600`
     #[arg(long, value_name = "STATE=SECONDS", value_parser = idle_timeout)]
     pub(in crate::cli) idle_timeout: Vec<IdleTimeout>,
@@ -135,6 +138,15 @@ pub(in crate::cli) enum Xdp {
     Generic,
     /// Nowhere.
     Off,
+}
+
+/// When the kernel is to expedite its RCU grace periods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum RcuExpedited {
+    /// While something changes, except on PREEMPT_RT.
+    Auto,
+    /// Never: what the kernel does is left as it is.
+    Never,
 }
 
 /// How programs are attached to interfaces.
