@@ -1,7 +1,7 @@
 //! The table of host ports that containers have: none is given out twice, and all but SCTP's are held by a socket, so that
 //! no other process gets them either.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -15,6 +15,8 @@ const TRIES: u32 = 16;
 #[derive(Debug, Default)]
 pub(super) struct HostPorts {
     claims: HashMap<(Protocol, u16), Vec<Claim>>,
+    /// What was prepared for claims that are about to come.
+    prepared: HashMap<HostPort, io::Result<HeldPort>>,
 }
 
 /// A published port's hold on some addresses under one number.
@@ -22,8 +24,8 @@ pub(super) struct HostPorts {
 struct Claim {
     owner: u32,
     addresses: Vec<IpAddr>,
-    /// For as long as the claim lasts.
-    _socket: Option<HeldPort>,
+    /// For as long as the claim lasts; SCTP has none.
+    socket: Option<HeldPort>,
 }
 
 /// Why a host port cannot be had.
@@ -55,7 +57,28 @@ impl Busy {
     }
 }
 
+/// From how many ports on their sockets are opened together.
+const MANY: usize = 64;
+
 impl HostPorts {
+    /// Opens the sockets of many claims at once, which come next: each a protocol, a number and addresses. Whether they can be had is still
+    /// for [`HostPorts::claim`] to say.
+    pub(super) fn prepare(&mut self, claims: impl Iterator<Item = (Protocol, u16, Vec<IpAddr>)>) {
+        let sockets =
+            claims.filter(|(protocol, ..)| *protocol != Protocol::Sctp).flat_map(|(protocol, number, all)| {
+                by_socket(&all).into_iter().map(move |addresses| host_port(protocol, number, &addresses))
+            });
+        let sockets: HashSet<HostPort> = sockets.collect();
+        if sockets.len() >= MANY {
+            self.prepared = HeldPort::hold_all(sockets.into_iter().collect()).into_iter().collect();
+        }
+    }
+
+    /// Gives up what was prepared and not claimed.
+    pub(super) fn end_preparation(&mut self) {
+        ports::release_all(std::mem::take(&mut self.prepared).into_values().filter_map(Result::ok).collect());
+    }
+
     /// Takes a number for a published port on all these addresses, if nobody has it. Those that it has already are its own.
     pub(super) fn claim(
         &mut self,
@@ -76,8 +99,8 @@ impl HostPorts {
         }
         let mut fresh = Vec::new();
         for addresses in by_socket(&missing) {
-            let _socket = hold(protocol, number, &addresses)?;
-            fresh.push(Claim { owner, addresses, _socket });
+            let socket = self.hold(protocol, number, &addresses)?;
+            fresh.push(Claim { owner, addresses, socket });
         }
         if !fresh.is_empty() {
             self.claims.entry((protocol, number)).or_default().extend(fresh);
@@ -94,10 +117,10 @@ impl HostPorts {
             return free.ok_or_else(none_left);
         }
         for _ in 0..TRIES {
-            match hold(protocol, 0, addresses) {
+            match self.hold(protocol, 0, addresses) {
                 Ok(socket) => {
                     let number = socket.as_ref().map_or(0, HeldPort::port);
-                    let claim = Claim { owner, addresses: addresses.to_vec(), _socket: socket };
+                    let claim = Claim { owner, addresses: addresses.to_vec(), socket };
                     self.claims.entry((protocol, number)).or_default().push(claim);
                     return Ok(number);
                 }
@@ -108,13 +131,34 @@ impl HostPorts {
         Err(none_left())
     }
 
-    /// Gives up what a published port has on other addresses than these.
-    pub(super) fn trim(&mut self, owner: u32, protocol: Protocol, number: u16, wanted: &[IpAddr]) {
-        let Some(claims) = self.claims.get_mut(&(protocol, number)) else { return };
-        claims.retain(|claim| claim.owner != owner || claim.addresses.iter().any(|address| wanted.contains(address)));
-        if claims.is_empty() {
-            self.claims.remove(&(protocol, number));
+    /// Gives up what a published port has on other addresses than these. It is the host's when what is returned is dropped.
+    pub(super) fn trim(
+        &mut self,
+        owner: u32,
+        protocol: Protocol,
+        number: u16,
+        wanted: &[IpAddr],
+    ) -> impl Iterator<Item = HeldPort> + use<> {
+        let mut gone = Vec::new();
+        if let Some(claims) = self.claims.get_mut(&(protocol, number)) {
+            let unwanted = |claim: &mut Claim| {
+                claim.owner == owner && !claim.addresses.iter().any(|address| wanted.contains(address))
+            };
+            gone.extend(claims.extract_if(.., unwanted));
+            if claims.is_empty() {
+                self.claims.remove(&(protocol, number));
+            }
         }
+        gone.into_iter().filter_map(|claim| claim.socket)
+    }
+
+    fn hold(&mut self, protocol: Protocol, number: u16, addresses: &[IpAddr]) -> Result<Option<HeldPort>, Busy> {
+        if protocol == Protocol::Sctp {
+            return Ok(None);
+        }
+        let port = host_port(protocol, number, addresses);
+        let held = self.prepared.remove(&port).unwrap_or_else(|| HeldPort::hold(port));
+        held.map(Some).map_err(|error| Busy::Refused(port, error))
     }
 }
 
@@ -129,14 +173,13 @@ fn by_socket(addresses: &[IpAddr]) -> Vec<Vec<IpAddr>> {
     single.into_iter().map(|address| vec![address]).chain(every).collect()
 }
 
-fn hold(protocol: Protocol, port: u16, addresses: &[IpAddr]) -> Result<Option<HeldPort>, Busy> {
+/// What one socket holds: one address, or those of both families.
+fn host_port(protocol: Protocol, port: u16, addresses: &[IpAddr]) -> HostPort {
     let address = match addresses {
-        _ if protocol == Protocol::Sctp => return Ok(None),
         [one] => Some(*one),
         _ => None,
     };
-    let port = HostPort { protocol: protocol.into(), address, port };
-    HeldPort::hold(port).map(Some).map_err(|error| Busy::Refused(port, error))
+    HostPort { protocol: protocol.into(), address, port }
 }
 
 /// Whether a packet can be for both.
@@ -191,11 +234,11 @@ mod tests {
         assert_eq!(claim(&mut ports, 1, 80, &["::"]), None);
         assert_eq!(claim(&mut ports, 1, 80, &["0.0.0.0", "::"]), None);
         assert_eq!(claim(&mut ports, 2, 80, &["10.0.0.1"]), Some(1));
-        ports.trim(1, Protocol::Sctp, 80, &[ip("::")]);
+        drop(ports.trim(1, Protocol::Sctp, 80, &[ip("::")]));
         assert_eq!(claim(&mut ports, 2, 80, &["10.0.0.1"]), None);
         assert_eq!(claim(&mut ports, 2, 80, &["10.0.0.1", "::1"]), Some(1));
-        ports.trim(1, Protocol::Sctp, 80, &[]);
-        ports.trim(2, Protocol::Sctp, 80, &[]);
+        drop(ports.trim(1, Protocol::Sctp, 80, &[]));
+        drop(ports.trim(2, Protocol::Sctp, 80, &[]));
         assert!(ports.claims.is_empty());
     }
 
@@ -210,5 +253,27 @@ mod tests {
             assert!(numbers.iter().all(|number| range.contains(number)), "{numbers:?}");
             assert!(numbers[0] != numbers[1] && numbers[1] != numbers[2] && numbers[0] != numbers[2], "{numbers:?}");
         }
+    }
+
+    #[test]
+    fn what_is_prepared_is_claimed_or_given_up() {
+        let mut ports = HostPorts::default();
+        let any = || vec![ip("127.0.0.1")];
+        // Free ones, by way of the kernel.
+        let numbers: Vec<u16> =
+            (1..=100).map(|owner| ports.claim_any(owner, Protocol::Udp, &any()).expect("a free port")).collect();
+        for (owner, number) in (1..).zip(&numbers) {
+            drop(ports.trim(owner, Protocol::Udp, *number, &[]));
+        }
+        ports.prepare(numbers.iter().map(|number| (Protocol::Udp, *number, any())));
+        assert_eq!(ports.prepared.len(), numbers.len());
+        assert!(ports.prepared.values().all(Result::is_ok));
+        let busy = std::net::UdpSocket::bind(("127.0.0.1", numbers[0])).expect_err("it is held");
+        assert_eq!(busy.kind(), io::ErrorKind::AddrInUse);
+        assert!(ports.claim(1, Protocol::Udp, numbers[0], &any()).is_ok());
+        ports.end_preparation();
+        assert!(ports.prepared.is_empty());
+        std::net::UdpSocket::bind(("127.0.0.1", numbers[0])).expect_err("it is claimed");
+        std::net::UdpSocket::bind(("127.0.0.1", numbers[1])).expect("it was given up");
     }
 }

@@ -19,6 +19,23 @@ impl Agent {
     pub(super) fn take_ports(&mut self, container: &Container, requests: &[PortRequest]) -> Result<Vec<PortBinding>> {
         let places = container.places();
         let host_binding = self.host_binding(container);
+        let fixed = requests.iter().filter(|request| matches!(request.host_port, HostPort::Fixed(_)));
+        self.host_ports.prepare(fixed.map(|request| {
+            let binding = draft(request, host_binding);
+            (binding.protocol, binding.host_port, binding.hosts(&places))
+        }));
+        let taken = self.take_each(container, requests, host_binding, &places);
+        self.host_ports.end_preparation();
+        taken
+    }
+
+    fn take_each(
+        &mut self,
+        container: &Container,
+        requests: &[PortRequest],
+        host_binding: Option<IpAddr>,
+        places: &[Place],
+    ) -> Result<Vec<PortBinding>> {
         let mut order: Vec<usize> = (0..requests.len()).collect();
         // Those that have no choice come first.
         order.sort_by_key(|index| match requests[*index].host_port {
@@ -34,11 +51,10 @@ impl Agent {
             if !seen.insert(request) {
                 continue;
             }
-            let host_ip = request.host_ip.or(host_binding);
-            match self.take_port(container, &places, host_ip, request) {
+            match self.take_port(container, places, host_binding, request) {
                 Ok(binding) => taken.push((index, binding)),
                 Err(error) => {
-                    taken.iter().for_each(|(_, binding)| self.give_back(binding));
+                    self.give_all_back(taken.iter().map(|(_, binding)| binding));
                     return Err(error);
                 }
             }
@@ -51,21 +67,10 @@ impl Agent {
         &mut self,
         container: &Container,
         places: &[Place],
-        host_ip: Option<IpAddr>,
+        host_binding: Option<IpAddr>,
         request: &PortRequest,
     ) -> Result<PortBinding> {
-        let mut binding = PortBinding {
-            host_ip,
-            host_port: match request.host_port {
-                HostPort::Fixed(port) | HostPort::Range(port, _) => port,
-                HostPort::Any => 0,
-            },
-            choice: (!matches!(request.host_port, HostPort::Fixed(_))).then_some(request.host_port),
-            container_port: request.container_port,
-            protocol: request.protocol,
-            slot: self.take_port_slot()?,
-            access: request.access.onto(&Access::default()),
-        };
+        let mut binding = PortBinding { slot: self.take_port_slot()?, ..draft(request, host_binding) };
         let hosts = binding.hosts(places);
         let (slot, protocol) = (binding.slot, binding.protocol);
         let taken = match request.host_port {
@@ -110,8 +115,17 @@ impl Agent {
 
     /// Gives back a port's slot and what it has of the host.
     pub(super) fn give_back(&mut self, binding: &PortBinding) {
-        self.host_ports.trim(binding.slot, binding.protocol, binding.host_port, &[]);
-        self.port_slots.remove(binding.slot.into());
+        self.give_all_back([binding]);
+    }
+
+    /// Gives back the slots of ports and what they have of the host.
+    pub(super) fn give_all_back<'a>(&mut self, bindings: impl IntoIterator<Item = &'a PortBinding>) {
+        let mut held = Vec::new();
+        for binding in bindings {
+            held.extend(self.host_ports.trim(binding.slot, binding.protocol, binding.host_port, &[]));
+            self.port_slots.remove(binding.slot.into());
+        }
+        ports::release_all(held);
     }
 
     /// The host address of ports that name none: its network's.
@@ -165,7 +179,7 @@ impl Agent {
         let places = old.places();
         for (was, is) in old.ports.iter().zip(&new.ports) {
             let hosts = if was.host_port == is.host_port { was.hosts(&places) } else { Vec::new() };
-            self.host_ports.trim(is.slot, is.protocol, is.host_port, &hosts);
+            drop(self.host_ports.trim(is.slot, is.protocol, is.host_port, &hosts));
         }
     }
 
@@ -173,14 +187,14 @@ impl Agent {
     pub(super) fn trim_ports(&mut self, container: &Container) {
         let places = container.places();
         for binding in &container.ports {
-            self.host_ports.trim(binding.slot, binding.protocol, binding.host_port, &binding.hosts(&places));
+            drop(self.host_ports.trim(binding.slot, binding.protocol, binding.host_port, &binding.hosts(&places)));
         }
     }
 
     /// Tells the data plane what the container's ports are now.
     pub(super) fn announce_ports(&mut self, id: &Id) -> Result<()> {
         let Some(container) = self.containers.get(id) else { return Ok(()) };
-        self.dataplane.publish(&configs(container))?;
+        self.dataplane.publish(&configs(container).collect::<Vec<_>>())?;
         Ok(())
     }
 
@@ -188,7 +202,7 @@ impl Agent {
     pub(super) fn give_up_ports(&mut self, container: &Container) -> Result<()> {
         let slots: Vec<_> = container.ports.iter().map(|binding| binding.slot).collect();
         let result = self.dataplane.unpublish(&slots);
-        container.ports.iter().for_each(|binding| self.give_back(binding));
+        self.give_all_back(&container.ports);
         Ok(result?)
     }
 
@@ -255,7 +269,7 @@ impl Agent {
         slots.extend(fresh.iter().map(|binding| binding.slot));
         new.ports.extend(fresh.iter().cloned());
         if let Err(error) = self.replace_ports(&old, &new) {
-            fresh.iter().for_each(|binding| self.give_back(binding));
+            self.give_all_back(&fresh);
             return Err(error);
         }
         tracing::info!(container = new.name, ports = slots.len(), "published");
@@ -290,7 +304,7 @@ impl Agent {
         new.ports.retain(|_| keep.next().unwrap_or(true));
         self.replace_ports(&old, &new)?;
         let gone: Vec<_> = old.ports.iter().zip(gone).filter(|(_, gone)| *gone).map(|(binding, _)| binding).collect();
-        gone.iter().for_each(|binding| self.give_back(binding));
+        self.give_all_back(gone.iter().copied());
         tracing::info!(container = new.name, ports = gone.len(), "unpublished");
         Ok(())
     }
@@ -310,7 +324,9 @@ impl Agent {
         let kept: HashSet<_> = new.ports.iter().map(|binding| binding.slot).collect();
         let gone: Vec<_> = old.ports.iter().map(|binding| binding.slot).filter(|slot| !kept.contains(slot)).collect();
         self.dataplane.unpublish(&gone)?;
-        self.dataplane.publish(&configs(new))?;
+        let before: HashMap<u32, PortConfig> = configs(old).map(|config| (config.slot, config)).collect();
+        let changed: Vec<_> = configs(new).filter(|config| before.get(&config.slot) != Some(config)).collect();
+        self.dataplane.publish(&changed)?;
         self.update_links()
     }
 
@@ -331,6 +347,22 @@ impl Agent {
             }
         }
         Ok(stats)
+    }
+}
+
+/// What a request asks for, without a slot and with the first of the host ports that are as good; `host_binding` stands in for an address.
+fn draft(request: &PortRequest, host_binding: Option<IpAddr>) -> PortBinding {
+    PortBinding {
+        host_ip: request.host_ip.or(host_binding),
+        host_port: match request.host_port {
+            HostPort::Fixed(port) | HostPort::Range(port, _) => port,
+            HostPort::Any => 0,
+        },
+        choice: (!matches!(request.host_port, HostPort::Fixed(_))).then_some(request.host_port),
+        container_port: request.container_port,
+        protocol: request.protocol,
+        slot: 0,
+        access: request.access.onto(&Access::default()),
     }
 }
 
@@ -380,7 +412,7 @@ fn no_place(container: &Container, binding: &PortBinding) -> Error {
 }
 
 /// What the data plane is to know of a container's ports.
-fn configs(container: &Container) -> Vec<PortConfig> {
+fn configs(container: &Container) -> impl Iterator<Item = PortConfig> {
     let entry = |entry: &PublishedPort| PortEntry {
         protocol: entry.protocol.into(),
         host: entry.target().ip(),
@@ -389,11 +421,11 @@ fn configs(container: &Container) -> Vec<PortConfig> {
         container: entry.container,
         container_port: entry.container_port,
     };
-    let config = |(binding, entries): (&PortBinding, Vec<PublishedPort>)| PortConfig {
+    let config = move |(binding, entries): (&PortBinding, Vec<PublishedPort>)| PortConfig {
         slot: binding.slot,
         allow_from: binding.access.allow_from.clone(),
         rate: binding.access.rate,
         entries: entries.iter().map(entry).collect(),
     };
-    container.reachable().map(config).collect()
+    container.reachable().map(config)
 }

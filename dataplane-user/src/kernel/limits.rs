@@ -34,7 +34,8 @@ pub(super) fn restore_open_files() -> io::Result<()> {
     }
 }
 
-/// The limit now.
+/// The limit, as it was when this was first asked for.
 pub(super) fn open_files() -> u64 {
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(|| getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft))
 }

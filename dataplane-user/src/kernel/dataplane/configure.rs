@@ -449,7 +449,7 @@ impl Dataplane {
     }
 
     /// All values of an array, by slot, in one call.
-    fn array<V: Pod>(&self, name: &str, count: usize) -> Result<Vec<V>, DataplaneError> {
+    pub(super) fn array<V: Pod>(&self, name: &str, count: usize) -> Result<Vec<V>, DataplaneError> {
         let values =
             sys::open_pin(&self.root.join("maps").join(name)).and_then(|map| sys::array_values(map.as_fd(), count));
         values.map_err(|source| DataplaneError::Host { what: format!("the map {name} cannot be read"), source })

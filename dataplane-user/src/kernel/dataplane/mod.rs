@@ -9,6 +9,7 @@ mod configure;
 mod error;
 mod garbage;
 mod links;
+mod many;
 mod maps;
 mod programs;
 mod publish;

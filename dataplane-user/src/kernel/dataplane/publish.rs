@@ -18,16 +18,16 @@ const NOEXIST: u64 = 1;
 /// What the kernel holds of one published port.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Port {
-    entries: Vec<(PublishedKey, Published)>,
-    clients: Clients,
+    pub(super) entries: Vec<(PublishedKey, Published)>,
+    pub(super) clients: Clients,
 }
 
 /// The clients of a restricted port: whether each prefix is allowed, the longest one decides. Empty: everybody is.
-type Clients = BTreeMap<Prefix, bool>;
+pub(super) type Clients = BTreeMap<Prefix, bool>;
 
 /// A prefix of either family's addresses, IPv4 mapped into IPv6.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Prefix {
+pub(super) struct Prefix {
     address: u128,
     length: u32,
 }
@@ -43,8 +43,10 @@ impl Dataplane {
     ///
     /// There is no room, an address is another port's, or the kernel refuses; then all ports are as they were.
     pub fn publish(&mut self, ports: &[PortConfig]) -> Result<(), DataplaneError> {
-        let mut before = Vec::with_capacity(ports.len());
-        for port in ports {
+        let opened = self.open_many(ports)?;
+        let mut before: Vec<_> = opened.into_iter().map(|slot| (slot, None)).collect();
+        let open: HashSet<u32> = before.iter().map(|(slot, _)| *slot).collect();
+        for port in ports.iter().filter(|port| !open.contains(&port.slot)) {
             before.push((port.slot, self.ports.get(&port.slot).cloned()));
             if let Err(error) = self.bring(port.slot, &Port::new(port)) {
                 for (slot, before) in before.into_iter().rev() {
@@ -66,6 +68,7 @@ impl Dataplane {
     ///
     /// The kernel refuses.
     pub fn unpublish(&mut self, slots: &[u32]) -> Result<(), DataplaneError> {
+        self.close_many(slots)?;
         slots.iter().try_for_each(|slot| self.close(*slot))?;
         self.write_limited()
     }
@@ -114,13 +117,11 @@ impl Dataplane {
 
     /// Brings a port from what it is to what is wanted. What was done of it is known, even where the rest fails.
     fn bring(&mut self, slot: u32, wanted: &Port) -> Result<(), DataplaneError> {
-        if slot == 0 || slot as usize >= MAX_PORTS {
-            return Err(DataplaneError::Full(MAX_PORTS - 1, "published ports"));
-        }
+        check_slot(slot)?;
         let old = match self.ports.get(&slot) {
             Some(old) => old.clone(),
             None => {
-                let nothing = vec![PortCount::default(); aya::util::nr_cpus().map_err(|(_, error)| unknown(error))?];
+                let nothing = vec![PortCount::default(); possible_cpus()?];
                 self.maps.port_counts.set(slot, PerCpuValues::try_from(nothing).map_err(unknown)?, 0)?;
                 Port::default()
             }
@@ -174,7 +175,7 @@ impl Dataplane {
             self.mark_endpoint(value.endpoint, 1)?;
         }
         let result = self.maps.published.insert(key, value, if old.is_none() { NOEXIST } else { 0 });
-        if let Err(error) = taken(room(result, libc::E2BIG, MAX_PUBLISHED, "addresses of published ports"), &key) {
+        if let Err(error) = refused(room(result, libc::E2BIG, MAX_PUBLISHED, "addresses of published ports"), &key) {
             if old.is_none_or(|old| old.endpoint != value.endpoint) {
                 self.mark_endpoint(value.endpoint, -1)?;
             }
@@ -205,7 +206,7 @@ impl Dataplane {
     }
 
     /// Counts an endpoint's entries, and tells the programs whether it has any.
-    fn mark_endpoint(&mut self, slot: u32, change: isize) -> Result<(), DataplaneError> {
+    pub(super) fn mark_endpoint(&mut self, slot: u32, change: isize) -> Result<(), DataplaneError> {
         let count = self.published.entry(slot).or_default();
         let before = *count > 0;
         *count = count.saturating_add_signed(change);
@@ -248,7 +249,7 @@ pub(super) fn by_endpoint(ports: &BTreeMap<u32, Port>) -> BTreeMap<u32, usize> {
 }
 
 impl Port {
-    fn new(config: &PortConfig) -> Self {
+    pub(super) fn new(config: &PortConfig) -> Self {
         let clients = clients(&config.allow_from);
         let flags = if clients.is_empty() { 0 } else { Published::RESTRICTED };
         let value = |entry: &PortEntry| Published {
@@ -344,18 +345,35 @@ pub(super) fn room(
 }
 
 /// Tells when an address is another port's.
-fn taken(result: Result<(), DataplaneError>, key: &PublishedKey) -> Result<(), DataplaneError> {
+fn refused(result: Result<(), DataplaneError>, key: &PublishedKey) -> Result<(), DataplaneError> {
     match result {
         Err(DataplaneError::Map(MapError::SyscallError(error)))
             if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
         {
-            let address = std::net::Ipv6Addr::from(number(key.address));
-            Err(DataplaneError::Published(
-                std::net::SocketAddr::new(address.to_canonical(), key.port.get()).to_string(),
-            ))
+            Err(taken(key))
         }
         other => other,
     }
+}
+
+/// The address is another port's.
+pub(super) fn taken(key: &PublishedKey) -> DataplaneError {
+    let address = std::net::Ipv6Addr::from(number(key.address));
+    DataplaneError::Published(std::net::SocketAddr::new(address.to_canonical(), key.port.get()).to_string())
+}
+
+/// Refuses what is no slot of a published port.
+pub(super) fn check_slot(slot: u32) -> Result<(), DataplaneError> {
+    match slot as usize {
+        1..MAX_PORTS => Ok(()),
+        _ => Err(DataplaneError::Full(MAX_PORTS - 1, "published ports")),
+    }
+}
+
+/// How many values a per-CPU map has for each key.
+pub(super) fn possible_cpus() -> Result<usize, DataplaneError> {
+    aya::util::nr_cpus()
+        .map_err(|(_, source)| DataplaneError::Host { what: "the number of CPUs is unknown".into(), source })
 }
 
 fn unknown(source: std::io::Error) -> DataplaneError {

@@ -27,6 +27,10 @@ const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 /// `BPF_MAP_LOOKUP_BATCH`, of Linux 5.6.
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+/// `BPF_MAP_UPDATE_BATCH`, of Linux 5.6; of 5.13 for per-CPU arrays.
+const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+/// `BPF_MAP_DELETE_BATCH`, of Linux 5.6.
+const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 /// `BPF_LINK_CREATE`.
 const BPF_LINK_CREATE: libc::c_int = 28;
 /// `BPF_LINK_UPDATE`.
@@ -167,6 +171,40 @@ pub(super) fn array_values<V: Pod>(map: BorrowedFd<'_>, count: usize) -> io::Res
     // SAFETY: the kernel has written that many values; they are as large as the map's, and any bytes make a `V`.
     unsafe { values.set_len(attributes.count.get() as usize) };
     Ok(values)
+}
+
+/// Sets elements of a map, in order, each whatever it was: as many values a key as the map has (a per-CPU map has one for each possible
+/// CPU). Returns how many were set, and what came of the rest.
+pub(super) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> (usize, io::Result<()>) {
+    batch(BPF_MAP_UPDATE_BATCH, map, keys, values.as_ptr().addr())
+}
+
+/// Removes elements of a map, in order, up to the first that is not there. Returns how many were removed, and what came of the rest.
+pub(super) fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> (usize, io::Result<()>) {
+    batch(BPF_MAP_DELETE_BATCH, map, keys, 0)
+}
+
+fn batch<K: Pod>(command: libc::c_int, map: BorrowedFd<'_>, keys: &[K], values: usize) -> (usize, io::Result<()>) {
+    if keys.is_empty() {
+        return (0, Ok(()));
+    }
+    let attributes = MapBatch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr().addr() as u64,
+        values: values as u64,
+        count: Cell::new(keys.len() as u32),
+        map_fd: map.as_raw_fd() as u32,
+        element_flags: 0,
+        flags: 0,
+    };
+    let result = bpf(command, &attributes).map(drop);
+    let done = match (attributes.count.get() as usize, &result) {
+        // It was refused as a whole.
+        (all, Err(_)) if all == keys.len() => 0,
+        (done, _) => done,
+    };
+    (done, result)
 }
 
 /// Loads a program that is written in instructions.

@@ -11,8 +11,10 @@ mod holder;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
+use std::{panic, thread};
 
 use dataplane_common::{Protocol, layout::HOLDER_MARK};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -51,16 +53,52 @@ impl HeldPort {
             }
             (result, _) => {
                 let socket = result?;
-                let bound = socket.local_addr()?.as_socket().map_or(port.port, |address| address.port());
+                let bound = match port.port {
+                    0 => socket.local_addr()?.as_socket().map_or(0, |address| address.port()),
+                    known => known,
+                };
                 Ok(Self { port: bound, _socket: socket })
             }
         }
+    }
+
+    /// Takes many ports, as [`HeldPort::hold`] takes one.
+    pub fn hold_all(ports: Vec<HostPort>) -> Vec<(HostPort, io::Result<Self>)> {
+        on_all_cpus(ports, |port| (port, Self::hold(port)))
     }
 
     /// Its number.
     pub fn port(&self) -> u16 {
         self.port
     }
+}
+
+/// Gives ports up, many at a time.
+pub fn release_all(ports: Vec<HeldPort>) {
+    on_all_cpus(ports, drop);
+}
+
+/// So many sockets are worth a thread: they take about as long as it.
+const THREAD: usize = 64;
+
+/// Does the same to many things, on as many threads as are worth it.
+fn on_all_cpus<T: Send, R: Send>(things: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = things.len().div_ceil(cpus).max(THREAD);
+    let mut things = things.into_iter();
+    let first: Vec<T> = things.by_ref().take(share).collect();
+    thread::scope(|scope| {
+        let mut others = Vec::new();
+        while things.len() > 0 {
+            let part: Vec<T> = things.by_ref().take(share).collect();
+            others.push(scope.spawn(|| part.into_iter().map(&work).collect::<Vec<R>>()));
+        }
+        let mut results: Vec<R> = first.into_iter().map(&work).collect();
+        for other in others {
+            results.extend(other.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked)));
+        }
+        results
+    })
 }
 
 /// Files that are left to everything else that the agent does, such as answering and starting containers.

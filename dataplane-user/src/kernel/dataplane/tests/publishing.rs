@@ -196,3 +196,79 @@ fn all_ports_are_published_or_none() {
         assert!(!bench.publishes(A), "what was undone is not counted");
     });
 }
+
+/// Many ports of A's, from `first` on, on both families.
+fn many(first: u16) -> Vec<PortConfig> {
+    let one = |number: u16| {
+        let mut config = port(&[]);
+        config.slot = u32::from(number);
+        config.entries.iter_mut().for_each(|entry| entry.host_port = 10_000 + number);
+        config
+    };
+    (first..first + 100).map(one).collect()
+}
+
+/// Many ports at once are opened and closed as one is: with endpoint, counters and generations.
+#[test]
+fn many_ports_are_as_one() {
+    on_bench(|bench| {
+        let ports = many(100);
+        let slots: Vec<u32> = ports.iter().map(|port| port.slot).collect();
+        let cpus = aya::util::nr_cpus().unwrap();
+        let used = PortCount { connections: 3, ..PortCount::default() };
+        bench.dataplane.maps.port_counts.set(150, PerCpuValues::try_from(vec![used; cpus]).unwrap(), 0).unwrap();
+        let generation = |bench: &Bench| bench.dataplane.maps.port_generations.get(&150, 0).unwrap();
+        let before = generation(bench);
+
+        bench.dataplane.publish(&ports).unwrap();
+        assert!(bench.publishes(A));
+        assert_eq!(bench.dataplane.port_count(150).unwrap(), PortCount::default());
+        for number in [10_100, 10_150, 10_199] {
+            for family in [Family::V4, Family::V6] {
+                let entry = bench.entry(family, number).expect("it is published");
+                assert_eq!((entry.slot, entry.endpoint), (u32::from(number) - 10_000, A));
+            }
+        }
+        assert_eq!(generation(bench), before);
+        // The same once more changes nothing.
+        bench.dataplane.publish(&ports).unwrap();
+        assert_eq!(generation(bench), before);
+
+        bench.dataplane.unpublish(&slots).unwrap();
+        assert!(!bench.publishes(A));
+        assert_eq!(generation(bench), before.wrapping_add(1));
+        for number in 10_100..10_200 {
+            assert!(bench.entry(Family::V4, number).is_none() && bench.entry(Family::V6, number).is_none());
+        }
+        // Absent ones are fine.
+        bench.dataplane.unpublish(&slots).unwrap();
+        assert_eq!(generation(bench), before.wrapping_add(1));
+    });
+}
+
+/// Among many, one address that is another port's: none is opened, and the other one stays.
+#[test]
+fn many_ports_are_all_or_none() {
+    on_bench(|bench| {
+        let mut other = port(&[]);
+        other.entries.truncate(1);
+        other.entries[0].host_port = 10_150;
+        bench.dataplane.publish(&[other]).unwrap();
+        let error = bench.dataplane.publish(&many(100)).unwrap_err();
+        assert!(matches!(&error, DataplaneError::Published(address) if address == "0.0.0.0:10150"), "{error}");
+        assert_eq!(bench.entry(Family::V4, 10_150).map(|entry| entry.slot), Some(SLOT));
+        for number in (10_100..10_200).filter(|number| *number != 10_150) {
+            assert!(bench.entry(Family::V4, number).is_none(), "{number}");
+        }
+        // One of them is for some clients only, and cannot be opened: what was opened before it is closed.
+        let mut ports = many(300);
+        ports.push(PortConfig { slot: MAX_PORTS as u32, ..port(&["10.0.0.0/8"]) });
+        bench.dataplane.publish(&ports).unwrap_err();
+        assert!(bench.entry(Family::V4, 10_300).is_none());
+        // Twice the same address in one command.
+        let mut ports = many(500);
+        ports[1].entries = ports[0].entries.clone();
+        bench.dataplane.publish(&ports).unwrap_err();
+        assert!(bench.entry(Family::V4, 10_500).is_none());
+    });
+}
