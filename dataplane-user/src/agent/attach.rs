@@ -156,7 +156,11 @@ impl Agent {
             return Err(Error::Invalid(format!("{shown} is the host's own network namespace, which has no networks")));
         }
         let own = self.containers.values().filter(|container| container.is_running() && container.sandbox.is_none());
-        let is_it = |container: &&Container| NetNsId::of_file(&self.paths.netns(container)).is_ok_and(|own| own == id);
+        let known = |container: &Container| self.live.get(&container.id).and_then(|live| live.netns);
+        let is_it = |container: &&Container| match known(container) {
+            Some(own) => own == id,
+            None => NetNsId::of_file(&self.paths.netns(container)).is_ok_and(|own| own == id),
+        };
         match own.into_iter().find(is_it) {
             Some(owner) => Err(Error::Conflict(format!(
                 "{shown} is the network namespace of container {name}: use `spandrel network connect NETWORK {name}`",

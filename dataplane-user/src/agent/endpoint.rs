@@ -179,6 +179,7 @@ impl Agent {
             }
         };
         if let Some(live) = self.live.get_mut(&id) {
+            live.netns = netns.as_ref().map(NetNs::id).transpose()?;
             live.interfaces.insert(endpoint.slot, HostEnd { ifindex: veth.ifindex, bridged: veth.bridged });
         }
         let announcement = netns.filter(|_| veth.changed).map(|netns| Announcement {

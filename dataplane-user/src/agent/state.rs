@@ -15,6 +15,7 @@ use super::{Options, Work};
 use crate::dns::NameService;
 use crate::ipam::{Ipam, Pool, RangeSet};
 use crate::kernel::dataplane::Dataplane;
+use crate::kernel::netns::NetNsId;
 use crate::kernel::process::{Launcher, Running};
 use crate::kernel::rcu::GracePeriods;
 use crate::kernel::uplink::HostView;
@@ -103,6 +104,8 @@ pub(super) struct Live {
     pub(super) process: Option<Running>,
     /// Tells those who wait for its end.
     pub(super) exit: watch::Sender<Option<i32>>,
+    /// Its network namespace, once it has been opened.
+    pub(super) netns: Option<NetNsId>,
     /// Its endpoints' host ends, by slot.
     pub(super) interfaces: HashMap<u32, HostEnd>,
     /// Endpoints, by slot, whose interface has been seen where the engine was to move it.
@@ -125,6 +128,7 @@ impl Live {
         Live {
             process: None,
             exit: ExitWatch::new().0,
+            netns: None,
             interfaces: HashMap::new(),
             settled: HashSet::new(),
             restarts: false,

@@ -54,6 +54,14 @@ impl Netlink {
         Ok(changed)
     }
 
+    /// Gives addresses to an interface that was just made, and so has none.
+    pub(super) async fn add_addresses(&self, link: &Link, wanted: &[IpNet]) -> Result<()> {
+        for network in wanted {
+            self.add_address(link, *network).await?;
+        }
+        Ok(())
+    }
+
     async fn addresses_of(&self, link: &Link) -> Result<Vec<Address>> {
         let mut addresses = self.addresses().await?;
         addresses.retain(|address| address.ifindex == link.ifindex);

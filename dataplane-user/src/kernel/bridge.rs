@@ -39,25 +39,26 @@ impl Netlink {
     ///
     /// An interface of that name that does not bear the owner's mark is left alone: [`Error::ForeignLink`].
     pub async fn ensure_bridge(&self, spec: &BridgeSpec) -> Result<Bridge> {
-        let mut changed = false;
-        let link = match self.link(&spec.name).await? {
-            Some(link) if is_ours(&link, spec) => link,
+        let (link, made) = match self.link(&spec.name).await? {
+            Some(link) if is_ours(&link, spec) => (link, false),
             Some(Link { name, kind, .. }) => {
                 let kind = if kind.is_empty() { "device".to_owned() } else { kind };
                 return Err(Error::ForeignLink { name, kind });
             }
-            None => {
-                changed = true;
-                self.create_bridge(spec).await?
-            }
+            None => (self.create_bridge(spec).await?, true),
         };
+        let mut changed = made;
         changed |= self
             .mend(&link, Attributes { alias: Some(&spec.alias), mac: spec.mac, mtu: Some(spec.mtu), master: None })
             .await?;
         changed |= self.disable_spanning_tree(&link).await?;
         changed |= self.netns.run(|| set_ipv6(spec))??;
         changed |= self.bring_up(&link).await?;
-        changed |= self.set_addresses(&link, &spec.addresses).await?;
+        match made {
+            // What there is of addresses, on all interfaces, need not be looked through for it.
+            true => self.add_addresses(&link, &spec.addresses).await?,
+            false => changed |= self.set_addresses(&link, &spec.addresses).await?,
+        }
         let mac = spec
             .mac
             .or(link.mac)

@@ -1,9 +1,8 @@
-//! A routing netlink connection, and what is common to all interfaces: look up, list, change, delete.
+//! A routing netlink connection, and what is common to all interfaces: look up, list, change.
 //!
-//! Bridges are made in `bridge`, veth pairs in `veth`, addresses and routes set in `address` and `route`.
+//! Bridges are made in `bridge`, veth pairs in `veth`, addresses and routes set in `address` and `route`; `deletion` deletes.
 
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +12,12 @@ use rtnetlink::packet_route::link::{
     LinkInfo, LinkLayerType, LinkMessage,
 };
 use rtnetlink::proto::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, TokioSocket};
+use rtnetlink::sys::Socket;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 
 use super::error::{Context, Error, Result};
 use super::netns::NetNs;
+use super::prompt;
 
 /// A connection to the kernel's routing netlink in one network namespace. Clones share it.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub(super) struct PortFlags {
 impl Netlink {
     /// Connects to the namespace of the calling thread. Must be called within a tokio runtime, like everything here.
     pub fn open() -> Result<Self> {
-        Self::with_socket(Socket::new(NETLINK_ROUTE), NetNs::current()?)
+        Self::with_socket(Socket::new(NETLINK_ROUTE), NetNs::home()?)
     }
 
     /// Connects to another namespace.
@@ -88,12 +88,7 @@ impl Netlink {
     }
 
     fn with_socket(socket: io::Result<Socket>, netns: NetNs) -> Result<Self> {
-        let socket = socket.to(|| "open a routing netlink socket")?;
-        // SAFETY: the descriptor comes out of a `Socket` that gave it up, so it is open and has no other owner.
-        let socket = unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) };
-        let (connection, handle, _) = rtnetlink::from_socket(socket);
-        // Ends by itself when the last handle is dropped.
-        tokio::spawn(connection);
+        let handle = socket.and_then(prompt::serve).to(|| "open a routing netlink socket")?;
         Ok(Self { handle, netns: Arc::new(netns) })
     }
 
@@ -114,16 +109,6 @@ impl Netlink {
         let messages: Vec<_> =
             self.handle.link().get().execute().try_collect().await.map_err(io_error).to(|| "list the interfaces")?;
         Ok(messages.iter().map(Link::from_message).collect())
-    }
-
-    /// Deletes an interface (of a veth pair: both ends). Returns whether it was there.
-    pub async fn delete_link(&self, name: &str) -> Result<bool> {
-        let Some(link) = self.link(name).await? else { return Ok(false) };
-        match self.handle.link().del(link.ifindex).execute().await.map_err(io_error) {
-            Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
-            Err(error) => Err(Error::io(format!("delete interface {name}"), error)),
-        }
     }
 
     /// The interface called `name`, which was just made.

@@ -61,7 +61,7 @@ impl Netlink {
             }
         };
         let end = Inside { name: &spec.name, mac: spec.mac, mtu: spec.mtu, addresses: &spec.addresses };
-        changed |= inside.ensure_container_end(link.clone(), &end).await?;
+        changed |= inside.ensure_container_end(link.clone(), &end, false).await?;
         changed |= inside.set_default_routes(&link, &spec.gateways).await?;
         changed |= inside.add_routes(&link, &spec.routes).await?;
         if changed {

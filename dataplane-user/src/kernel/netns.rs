@@ -27,6 +27,8 @@ const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 #[derive(Debug)]
 pub struct NetNs {
     file: File,
+    /// The process is in it: every thread but those of [`NetNs::run`].
+    home: bool,
 }
 
 /// Tells two namespaces apart; good as long as one of its handles, mounts or processes exists.
@@ -55,6 +57,11 @@ impl NetNs {
         Self::open(Path::new(OWN))
     }
 
+    /// The namespace of the calling thread, which is that of all others that will use the handle: nothing needs to be entered.
+    pub(super) fn home() -> Result<Self> {
+        Ok(Self { home: true, ..Self::current()? })
+    }
+
     /// Opens the namespace that is mounted on `path`, or a `/proc/<pid>/ns/net`.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).to(|| format!("open network namespace {}", path.display()))?;
@@ -63,7 +70,7 @@ impl NetNs {
         if kind != libc::CLONE_NEWNET {
             return Err(Error::Other(format!("{} is not a network namespace", path.display())));
         }
-        Ok(Self { file })
+        Ok(Self { file, home: false })
     }
 
     /// Opens what is found at `path` as [`NetNs::open`] does; none if there is nothing, or no network namespace (any more).
@@ -106,10 +113,13 @@ impl NetNs {
         Self::open(path)
     }
 
-    /// Runs `work` on a thread inside this namespace and waits for it.
+    /// Runs `work` inside this namespace, on a thread of its own unless the caller is there already, and waits for it.
     ///
     /// Sockets opened there stay in the namespace. Meant for short work: the caller's thread is blocked meanwhile.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        if self.home {
+            return Ok(work());
+        }
         on_thread(|| setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| work()))?.to(|| "enter the network namespace")
     }
 
@@ -142,7 +152,8 @@ impl NetNs {
 
     /// A second handle of the same namespace.
     pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self { file: self.file.try_clone().to(|| "duplicate the handle of the network namespace")? })
+        let file = self.file.try_clone().to(|| "duplicate the handle of the network namespace")?;
+        Ok(Self { file, home: self.home })
     }
 }
 

@@ -64,12 +64,24 @@ impl Netlink {
         }
         for gateway in gateways.iter().filter(|gateway| !present.contains(gateway)) {
             changed = true;
-            let message = default_route(*gateway, link.ifindex);
-            // Replacing lets the default route move to this interface before the other one has given it up.
-            let added = self.handle.route().add(message).replace().execute().await;
-            added.map_err(io_error).to(|| format!("add the default route via {gateway} to {}", link.name))?;
+            self.add_default_route(link, *gateway).await?;
         }
         Ok(changed)
+    }
+
+    /// Gives default routes to an interface that was just made, and so has none.
+    pub(super) async fn add_default_routes(&self, link: &Link, gateways: &[IpAddr]) -> Result<()> {
+        for gateway in gateways {
+            self.add_default_route(link, *gateway).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_default_route(&self, link: &Link, gateway: IpAddr) -> Result<()> {
+        let message = default_route(gateway, link.ifindex);
+        // Replacing lets the default route move to this interface before the other one has given it up.
+        let added = self.handle.route().add(message).replace().execute().await;
+        added.map_err(io_error).to(|| format!("add the default route via {gateway} to {}", link.name))
     }
 
     /// Adds those of these routes through `link` that are missing; others stay. Returns whether anything was to do.

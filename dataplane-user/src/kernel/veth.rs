@@ -69,20 +69,21 @@ impl Netlink {
     /// loopback interface and both ends are up.
     pub async fn ensure_veth(&self, spec: &VethSpec, netns: &NetNs) -> Result<Veth> {
         let inside = Self::open_in(netns)?;
-        let (host, container, mut changed) = match self.find_pair(spec, &inside, netns).await? {
-            Some((host, container)) => (host, container, false),
-            None => {
-                let (host, container) = self.create_pair(spec, &inside, netns).await?;
-                (host, container, true)
-            }
+        let ((host, container), made) = match self.find_pair(spec, &inside, netns).await? {
+            Some(pair) => (pair, false),
+            None => (self.create_pair(spec, &inside, netns).await?, true),
         };
+        let mut changed = made;
         // The container's side first: it must not be heard before the port is closed against its neighbours, so that goes up last.
         let end = Inside { name: &spec.container_name, mac: spec.mac, mtu: Some(spec.mtu), addresses: &spec.addresses };
-        changed |= inside.ensure_container_end(container.clone(), &end).await?;
+        changed |= inside.ensure_container_end(container.clone(), &end, made).await?;
         let (host_changed, bridged) = self.ensure_host_end(&host, spec).await?;
         changed |= host_changed;
         // Only now: a route needs its interface to be up.
-        changed |= inside.set_default_routes(&container, &spec.gateways).await?;
+        match made {
+            true => inside.add_default_routes(&container, &spec.gateways).await?,
+            false => changed |= inside.set_default_routes(&container, &spec.gateways).await?,
+        }
         changed |= inside.add_routes(&container, &spec.routes).await?;
         if changed {
             // What is sent before that would be lost without a word.
@@ -181,8 +182,8 @@ impl Netlink {
         Ok(changed | self.set_forwarding_entry(link, spec.mac).await?)
     }
 
-    /// Sets up the container's end, and its loopback interface.
-    pub(super) async fn ensure_container_end(&self, mut link: Link, spec: &Inside<'_>) -> Result<bool> {
+    /// Sets up the container's end, which may have been `made` just now, and its loopback interface.
+    pub(super) async fn ensure_container_end(&self, mut link: Link, spec: &Inside<'_>, made: bool) -> Result<bool> {
         let mut changed = self.bring_up(&self.expect_link("lo").await?).await?;
         if link.name != spec.name {
             self.rename(&mut link, spec.name).await?;
@@ -195,6 +196,10 @@ impl Netlink {
         let values = [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", if has_ipv6 { "0" } else { "1" })];
         changed |= self.netns.run(|| set_ipv6_sysctls(spec.name, &values))??;
         changed |= self.bring_up(&link).await?;
+        if made {
+            self.add_addresses(&link, spec.addresses).await?;
+            return Ok(true);
+        }
         Ok(changed | self.set_addresses(&link, spec.addresses).await?)
     }
 
