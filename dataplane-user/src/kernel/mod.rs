@@ -22,6 +22,7 @@ mod members;
 pub mod mount;
 mod name_sockets;
 pub mod netns;
+mod news;
 mod pidfd;
 pub mod ports;
 pub mod process;

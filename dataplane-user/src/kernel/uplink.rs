@@ -22,6 +22,7 @@ use tokio::task::AbortHandle;
 use super::address::Address;
 use super::error::{Context, Error, Result};
 use super::link::{Link, Netlink};
+use super::news::News;
 use super::route::{Route, Routes};
 
 /// Changes come in bursts (an interface, its addresses, its routes); one look after the burst is enough.
@@ -165,8 +166,9 @@ async fn follow(
     changes: &AsyncFd<Socket>,
     sender: &watch::Sender<HostView>,
 ) -> Result<()> {
+    let mut news = News::new(rule.is_ours.clone());
     loop {
-        drain(changes).await?;
+        drain(changes, &mut news).await?;
         tokio::time::sleep(SETTLE).await;
         loop {
             match snapshot(netlink, rule).await {
@@ -193,8 +195,8 @@ fn open_multicast() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Waits for at least one message and reads all there are. What they say does not matter, nor if some were lost.
-async fn drain(changes: &AsyncFd<Socket>) -> Result<()> {
+/// Waits for at least one message that is news, and reads all there are. It does not matter if some were lost.
+async fn drain(changes: &AsyncFd<Socket>, news: &mut News) -> Result<()> {
     let action = || "read changes of links, addresses and routes";
     let mut buffer = Vec::with_capacity(32 * 1024);
     loop {
@@ -203,8 +205,11 @@ async fn drain(changes: &AsyncFd<Socket>) -> Result<()> {
         loop {
             buffer.clear();
             match ready.try_io(|socket| socket.get_ref().recv(&mut buffer, 0)) {
-                Ok(Ok(_)) => seen = true,
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => seen = true,
+                Ok(Ok(_)) => seen |= news.is_news(&buffer),
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    news.forget();
+                    seen = true;
+                }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Err(Error::io(action(), error)),
                 Err(_would_block) => break,
