@@ -121,7 +121,9 @@ impl Dataplane {
             self.write_endpoint_independent()?;
         }
         for subnet in &config.subnets {
-            self.maps.subnets.insert(&prefix(subnet), slot, 0)?;
+            let key = prefix(subnet);
+            self.maps.subnets.insert(&key, slot, 0)?;
+            self.subnets.insert((key.data().0, key.prefix_len()), slot);
         }
         self.write_tops()?;
         let interface = Interface { endpoint: 0, network: Zone(config.slot), reserved: 0 };
@@ -149,16 +151,10 @@ impl Dataplane {
         self.neighbors.remove(&slot);
         sys::delete_inner_map(self.maps.neighbors_raw.fd().as_fd(), slot.into())
             .map_err(|source| DataplaneError::Host { what: "a network's map cannot be removed".into(), source })?;
-        let subnets: Vec<_> = self
-            .maps
-            .subnets
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, owner)| *owner == u32::from(slot))
-            .map(|(key, _)| key)
-            .collect();
-        for key in subnets {
-            absent_is_fine(self.maps.subnets.remove(&key))?;
+        let subnets = self.subnets.iter().filter(|(_, owner)| **owner == u32::from(slot));
+        for (address, length) in subnets.map(|(subnet, _)| *subnet).collect::<Vec<_>>() {
+            absent_is_fine(self.maps.subnets.remove(&Key::new(length, AnyAddress(address))))?;
+            self.subnets.remove(&(address, length));
         }
         self.write_tops()?;
         if old.bridge != 0 {
@@ -240,14 +236,11 @@ impl Dataplane {
             self.detach(&veth, &attach::VETH)?;
         }
         if let Some(inner) = self.neighbors_of(old.network.0)? {
-            let addresses: Vec<_> = inner
-                .iter()
-                .filter_map(Result::ok)
-                .filter(|(_, neighbor)| neighbor.endpoint == slot)
-                .map(|(address, _)| address)
-                .collect();
-            for address in addresses {
-                absent_is_fine(inner.remove(&address))?;
+            for address in [old.v4.any(), old.v6.any(), old.link_local.any()] {
+                // Somebody else may have it by now.
+                if inner.get(&address, 0).is_ok_and(|neighbor| neighbor.endpoint == slot) {
+                    inner.remove(&address)?;
+                }
             }
         }
         absent_is_fine(self.maps.interfaces.remove(&old.ifindex))
@@ -348,8 +341,8 @@ impl Dataplane {
     /// Tells how the addresses of all subnets begin.
     fn write_tops(&mut self) -> Result<(), DataplaneError> {
         let mut tops = [Tops::NONE; 2];
-        for (key, _) in self.maps.subnets.iter().filter_map(Result::ok) {
-            let (address, len) = (key.data(), key.prefix_len() as u8);
+        for &(address, len) in self.subnets.keys() {
+            let (address, len) = (AnyAddress(address), len as u8);
             if address.is_v4() {
                 tops[0].add(V4::from_any(address).top(), len - MAPPED);
             } else {
@@ -393,14 +386,14 @@ impl Dataplane {
     fn write_local_addresses(&mut self) -> Result<(), DataplaneError> {
         let gateways = self.gateways.values().flatten().map(|&address| key(address));
         let wanted: BTreeSet<AnyKey> = gateways.chain(self.local.iter().copied()).collect();
-        let known: BTreeSet<AnyKey> =
-            self.maps.local_addresses.keys().filter_map(Result::ok).map(|address| address.0).collect();
-        for &address in wanted.difference(&known) {
+        for &address in wanted.difference(&self.local_known) {
             self.maps.local_addresses.insert(AnyAddress(address), 1, 0)?;
         }
-        for &address in known.difference(&wanted) {
+        for &address in self.local_known.difference(&wanted) {
             absent_is_fine(self.maps.local_addresses.remove(&AnyAddress(address)))?;
         }
+        // Where that failed half way, the next call does all of it again.
+        self.local_known = wanted;
         Ok(())
     }
 

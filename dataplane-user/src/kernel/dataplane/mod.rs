@@ -230,6 +230,10 @@ pub struct Dataplane {
     gateways: BTreeMap<u16, Vec<IpAddr>>,
     /// The host's other addresses, as they were last told; by an older agent, until this one knows better.
     local: BTreeSet<configure::AnyKey>,
+    /// What `LOCAL_ADDRESSES` holds.
+    local_known: BTreeSet<configure::AnyKey>,
+    /// What `SUBNETS` holds: address and length of each prefix, and its network.
+    subnets: BTreeMap<(configure::AnyKey, u32), u32>,
     /// What the maps hold of published ports, by slot.
     ports: BTreeMap<u32, publish::Port>,
     /// How many entries in `PUBLISHED` each endpoint has.
@@ -267,7 +271,9 @@ impl Dataplane {
         }
         let programs = programs::ensure(&root, options)?;
         let maps = Maps::open(&root)?;
-        let local = maps.local_addresses.keys().filter_map(Result::ok).map(|address| address.0).collect();
+        let local: BTreeSet<_> = maps.local_addresses.keys().filter_map(Result::ok).map(|address| address.0).collect();
+        let subnets = maps.subnets.iter().filter_map(Result::ok);
+        let subnets = subnets.map(|(key, network)| ((key.data().0, key.prefix_len()), network)).collect();
         let ports = publish::found(&maps);
         let links = links::found(&maps);
         let mut dataplane = Self {
@@ -278,7 +284,9 @@ impl Dataplane {
             timeouts: options.timeouts,
             neighbors: BTreeMap::new(),
             gateways: BTreeMap::new(),
+            local_known: local.clone(),
             local,
+            subnets,
             published: publish::by_endpoint(&ports),
             ports,
             unpublished: true,
