@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use std::{env, fs, thread};
@@ -227,6 +227,21 @@ impl Agent {
         self.process.pid()
     }
 
+    /// A line of its `/proc/PID/status`, as the kernel writes it: a number, and perhaps its unit.
+    #[track_caller]
+    pub fn status(&self, field: &str) -> u64 {
+        field_of(&PathBuf::from(format!("/proc/{}/status", self.process.pid())), field)
+    }
+
+    /// How often its threads have been woken up so far: each switch to another thread and back counts once.
+    #[track_caller]
+    pub fn wakeups(&self) -> u64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.pid())).or_fail("list the agent's threads");
+        let status = threads.flatten().map(|thread| thread.path().join("status"));
+        let fields = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+        status.map(|status| fields.map(|field| field_of(&status, field)).iter().sum::<u64>()).sum()
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.process.stderr()
@@ -239,6 +254,15 @@ impl Drop for Agent {
             eprintln!("the agent's log:\n{}", self.log());
         }
     }
+}
+
+/// The number in a line of a process's or a thread's `status`.
+#[track_caller]
+fn field_of(status: &Path, field: &str) -> u64 {
+    let text = fs::read_to_string(status).or_fail("read the agent's status");
+    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let number = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
+    number.ok_or(text).or_fail(format_args!("find {field} in {}", status.display()))
 }
 
 /// The binary under test: `SPANDREL_BIN`, or the newest one next to the test program.

@@ -41,7 +41,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::ipam::Pool;
 use crate::kernel::uplink::HostWatch;
-use crate::kernel::{capability, limits};
+use crate::kernel::{capability, limits, memory};
 use crate::model::{Error, Result};
 
 pub use crate::kernel::dataplane::{AttachMode, LogLevel, Options as DataplaneOptions};
@@ -109,6 +109,7 @@ where
     let (agent, watch) = Agent::start(&options, sender.clone()).await?;
     let handle = Handle::new(sender, agent.paths.clone(), agent.events.clone());
     let mut owner = tokio::spawn(own(agent, watch, commands));
+    memory::give_back();
     tracing::info!("ready");
 
     let result = tokio::select! {

@@ -103,7 +103,10 @@ impl HostPorts {
             fresh.push(Claim { owner, addresses, socket });
         }
         if !fresh.is_empty() {
-            self.claims.entry((protocol, number)).or_default().extend(fresh);
+            let claims = self.claims.entry((protocol, number)).or_default();
+            // Hardly any number has more than one claim, and a list would make room for four.
+            claims.reserve_exact(fresh.len());
+            claims.extend(fresh);
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::args::agent::{Agent, Attach, LogLevel, RcuExpedited, Xdp};
 use super::error::Error;
 use crate::api::socket::SocketFile;
 use crate::kernel::dataplane::{self, AttachMode, LogLevel as BpfLevel, Timeouts, XdpMode};
+use crate::kernel::memory;
 use crate::plugin::docker as plugin;
 use crate::{agent, api, model};
 
@@ -50,6 +51,7 @@ pub(super) fn run(command: Agent) -> Outcome {
             timeouts,
         },
     };
+    memory::keep_little();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()

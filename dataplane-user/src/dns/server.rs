@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hickory_proto::op::ResponseCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -105,31 +106,25 @@ impl Server {
 
 /// Everything that a container asks is done in this one task, so that all of it ends with the task.
 async fn serve(udp: UdpSocket, tcp: TcpListener, answers: Answers, resolver: Arc<Resolver>) {
-    let mut questions = FuturesUnordered::new();
-    let mut connections = FuturesUnordered::new();
+    // Boxed: a set keeps room for one of its futures even while it is empty, and that would be ten kilobytes for every container.
+    let mut questions: FuturesUnordered<BoxFuture<'_, (SocketAddr, Vec<u8>)>> = FuturesUnordered::new();
+    let mut connections: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
         tokio::select! {
-            ready = udp.readable() => {
-                let mut buffer = [0; UDP_PAYLOAD as usize];
-                match ready.and_then(|()| udp.try_recv_from(&mut buffer)) {
-                    Ok((length, from)) => match resolver.judge(&buffer[..length], Transport::Udp) {
-                        Verdict::Answer(None) => {}
-                        Verdict::Answer(Some(answer)) => reply(&answers, from, &answer),
-                        Verdict::Forward(request) if questions.len() >= QUESTIONS => {
-                            reply(&answers, from, &request.error(ResponseCode::Refused));
-                        }
-                        Verdict::Forward(request) => questions.push(ask(resolver.clone(), request, from)),
-                    },
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => {
-                        tracing::debug!("reading a question: {error}");
-                        sleep(EXHAUSTED).await;
-                    }
+            ready = udp.readable() => match ready.and_then(|()| read_question(&udp, &answers, &resolver)) {
+                Ok(Some((request, from))) if questions.len() >= QUESTIONS => {
+                    reply(&answers, from, &request.error(ResponseCode::Refused));
                 }
-            }
+                Ok(Some((request, from))) => questions.push(ask(resolver.clone(), request, from).boxed()),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!("reading a question: {error}");
+                    sleep(EXHAUSTED).await;
+                }
+            },
             Some((from, answer)) = questions.next() => reply(&answers, from, &answer),
             accepted = tcp.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => connections.push(converse(stream, resolver.clone())),
+                Ok((stream, _)) => connections.push(converse(stream, resolver.clone()).boxed()),
                 Err(error) => {
                     tracing::debug!("accepting a connection: {error}");
                     sleep(EXHAUSTED).await;
@@ -137,6 +132,27 @@ async fn serve(udp: UdpSocket, tcp: TcpListener, answers: Answers, resolver: Arc
             },
             Some(()) = connections.next() => {}
         }
+    }
+}
+
+/// Reads a question, if there is one, and answers what can be answered at once; gives what others have to be asked, and for whom.
+fn read_question(
+    udp: &UdpSocket,
+    answers: &Answers,
+    resolver: &Resolver,
+) -> io::Result<Option<(Box<Request>, SocketAddr)>> {
+    let mut buffer = [0; UDP_PAYLOAD as usize];
+    let (length, from) = match udp.try_recv_from(&mut buffer) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        result => result?,
+    };
+    match resolver.judge(&buffer[..length], Transport::Udp) {
+        Verdict::Answer(None) => Ok(None),
+        Verdict::Answer(Some(answer)) => {
+            reply(answers, from, &answer);
+            Ok(None)
+        }
+        Verdict::Forward(request) => Ok(Some((request, from))),
     }
 }
 

@@ -19,6 +19,7 @@ mod link;
 pub mod log;
 mod macvlan;
 mod members;
+pub mod memory;
 pub mod mount;
 mod name_sockets;
 pub mod netns;

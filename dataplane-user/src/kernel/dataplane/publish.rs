@@ -129,6 +129,8 @@ impl Dataplane {
         let mut now = old.clone();
         let result = self.change(slot, &mut now, wanted);
         let ends_flows = now.ends_flows_of(&old);
+        // There are thousands of ports, and hardly one has more than two entries.
+        now.entries.shrink_to_fit();
         self.ports.insert(slot, now);
         if ends_flows {
             let generation = self.maps.port_generations.get(&slot, 0)?;
