@@ -16,7 +16,7 @@ use crate::{
     drops::{NEXT, SHOT},
     fragment,
     make::{Make, work},
-    maps::{self, ENDPOINTS, FLOW_COUNTS, Maps, NETWORKS, PORT_COUNTS, PORT_GENERATIONS, config},
+    maps::{self, ENDPOINTS, FLOW_ALARM, FLOW_COUNTS, Maps, NETWORKS, PORT_COUNTS, PORT_GENERATIONS, SWEPT, config},
     rewrite, route,
     skb::Skb,
 };
@@ -130,6 +130,23 @@ pub fn add_to_count(slot: u32, number: u64) {
     if let Some(count) = FLOW_COUNTS.get_ptr_mut(slot) {
         // SAFETY: everybody who changes the number does so atomically.
         unsafe { atomic::fetch_add(count, number) };
+    }
+}
+
+/// Tells the agent of a flow, if it has believed that there are none. The atomic addition to the flow's owner's count comes before this:
+/// either the flow is seen by the agent's last look, which it takes after it has said that it will not look again, or that is seen here.
+#[inline(always)]
+pub fn wake_sweeper() {
+    let Some(swept) = SWEPT.get_ptr_mut(0) else { return };
+    // SAFETY: a word, which is never in pieces. CPUs that see 0 at the same time make a record each, and they all say the same.
+    if unsafe { swept.read_volatile() } == 0 {
+        // SAFETY: as above.
+        let record = unsafe {
+            swept.write_volatile(1);
+            &*swept
+        };
+        // What it holds means nothing. There is room: no further record is made until the agent has read this one.
+        let _ = FLOW_ALARM.output(record, 0);
     }
 }
 

@@ -21,7 +21,7 @@ use dataplane_common::{
 
 use crate::{
     embryo,
-    flow::{add_to_count, endpoint, network, now, port_generation},
+    flow::{add_to_count, endpoint, network, now, port_generation, wake_sweeper},
     mapping,
     maps::{self, FLOW_COUNTS, Maps, PORT_COUNTS, config},
     rewrite::Rewrite,
@@ -324,6 +324,7 @@ pub fn insert<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
     match A::flows().insert(&work.key, &work.original, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             add_to_count(slot, 1);
+            wake_sweeper();
             // One that moves here from the flows that were not proven has packets, and was counted there if it is UDP.
             if packet.protocol != Protocol::UDP || work.original.packets == 0 {
                 count_connection(work.original.port);

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup, bpf_sock_tuple},
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key},
     macros::btf_map,
 };
 use dataplane_common::{
@@ -127,6 +127,14 @@ pub static FLOWS4: FlowMap<V4> = HashMap::new();
 /// IPv6 flows.
 #[btf_map]
 pub static FLOWS6: FlowMap<V6> = HashMap::new();
+
+/// Whether the agent looks at the flow tables now and then: 0 while it believes that they are empty.
+#[btf_map]
+pub static SWEPT: Array<u32, 1> = Array::new();
+
+/// Has the agent look at the flow tables: a record for the first flow after it has found them empty.
+#[btf_map]
+pub static FLOW_ALARM: RingBuf<u32, 4096> = RingBuf::new();
 
 /// IPv4 flows to published ports whose client has yet to show that it sees the answers.
 #[btf_map]

@@ -5,17 +5,20 @@
 //! forgotten with all that it had.
 
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::Work;
 use super::endpoint::{default_routes, prefixes, static_routes};
 use super::engine::not_ours_to_connect;
 use super::error::Troubles;
 use super::state::{Agent, Live};
 use crate::dns::ResolvConf;
 use crate::kernel::netns::NetNsId;
+use crate::kernel::pidfd;
 use crate::kernel::{Inventory, Link, NetNs, Netlink};
 use crate::model::{
     AttachRequest, Container, Driver, Endpoint, Error, Id, MacAddress, Naming, Network, PublishedPort, Result, Sandbox,
@@ -136,6 +139,7 @@ impl Agent {
     async fn bring_sandbox_up(&mut self, container: &mut Container) -> Result<()> {
         let id = container.id;
         self.live.insert(id, Live::new());
+        self.follow_process(container);
         self.store.apply(&[Change::PutContainer(container)])?;
         self.containers.insert(id, container.clone());
         for endpoint in &container.endpoints {
@@ -317,13 +321,39 @@ impl Agent {
 
     /// Forgets the namespaces that are not where they were any more.
     pub(super) async fn forget_vanished(&mut self) {
-        let sandboxes: Vec<_> = self.sandboxes().map(|(container, _)| container.clone()).collect();
-        for container in sandboxes {
-            if !self.is_there(&container) {
-                let _expedited = self.grace_periods.expedite();
-                self.forget_sandbox(&container).await.log(&format!("container {}", container.name));
-            }
+        let sandboxes: Vec<_> = self.sandboxes().map(|(container, _)| container.id).collect();
+        for id in sandboxes {
+            self.forget_if_vanished(&id).await;
         }
+    }
+
+    async fn forget_if_vanished(&mut self, id: &Id) {
+        let Some(container) = self.containers.get(id).cloned() else { return };
+        if !self.is_there(&container) {
+            let _expedited = self.grace_periods.expedite();
+            self.forget_sandbox(&container).await.log(&format!("container {}", container.name));
+        }
+    }
+
+    /// Has a namespace forgotten as soon as the process has ended by whose number it is known. What is mounted goes with a change of the
+    /// mounts, which is followed for all of them.
+    pub(super) fn follow_process(&mut self, container: &Container) {
+        let Some(pid) = container.sandbox.as_ref().and_then(|sandbox| process_of(&sandbox.netns)) else { return };
+        let Some(live) = self.live.get_mut(&container.id) else { return };
+        let (queue, id) = (self.queue.clone(), container.id);
+        live.waits.spawn(async move {
+            if let Err(error) = pidfd::ended(pid).await {
+                return tracing::warn!("waiting for the end of process {pid}: {error}");
+            }
+            let work: Work = Box::new(move |agent| {
+                Box::pin(async move {
+                    agent.forget_if_vanished(&id).await;
+                    ControlFlow::Continue(())
+                })
+            });
+            // Without an owner the next agent finds out when it converges.
+            let _ = queue.send(work).await;
+        });
     }
 
     /// Whether a container's namespace is where it was; in doubt it is.
@@ -460,6 +490,11 @@ pub(super) fn sandbox_netns(sandbox: &Sandbox) -> Result<Option<NetNs>> {
     let Some(netns) = NetNs::open_if_there(&sandbox.netns)? else { return Ok(None) };
     let same = netns.cookie()? == sandbox.cookie;
     Ok(same.then_some(netns))
+}
+
+/// The process that a path below `/proc` belongs to.
+fn process_of(netns: &Path) -> Option<i32> {
+    netns.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok()
 }
 
 /// What there is to say when a container's namespace is gone.

@@ -204,6 +204,7 @@ impl Agent {
             State::Running { .. } if container.sandbox.is_some() => {
                 if self.is_there(&container) && !self.was_never_there(&container) {
                     self.live.insert(container.id, Live::new());
+                    self.follow_process(&container);
                 } else {
                     troubles.extend(self.forget_sandbox(&container).await);
                 }

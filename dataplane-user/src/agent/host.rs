@@ -124,11 +124,12 @@ impl Agent {
         Ok(())
     }
 
-    /// Sweeps ended flows out of the flow tables.
-    pub(super) fn collect_garbage(&mut self) {
-        if let Err(error) = self.dataplane.collect_garbage() {
+    /// Sweeps ended flows out of the flow tables; returns whether to come back, since there are others.
+    pub(super) fn collect_garbage(&mut self) -> bool {
+        self.dataplane.sweep().unwrap_or_else(|error| {
             tracing::warn!("sweeping the flow tables: {error}");
-        }
+            true
+        })
     }
 }
 

@@ -37,9 +37,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 
 use crate::ipam::Pool;
+use crate::kernel::dataplane::FlowAlarm;
+use crate::kernel::mount::MountWatch;
 use crate::kernel::uplink::HostWatch;
 use crate::kernel::{capability, limits, memory};
 use crate::model::{Error, Result};
@@ -59,10 +61,13 @@ use state::Agent;
 /// The file in the state directory that holds what is on record.
 const STORE: &str = "spandrel.redb";
 
-/// How often flows that have ended are swept out of the flow tables.
+/// How often flows that have ended are swept out of the flow tables, while there are any.
 const GARBAGE_PERIOD: Duration = Duration::from_secs(5);
 
-/// How often the interfaces are compared with what they should be.
+/// How long after a change interfaces and namespaces are compared with what they should be: changes come in bursts, and most are our own.
+const MEND_DELAY: Duration = Duration::from_secs(1);
+
+/// How long after one look the next one comes at the earliest, and at the latest while not all is as it should be.
 const MEND_PERIOD: Duration = Duration::from_secs(10);
 
 /// Commands that may wait for the owner of the state.
@@ -106,9 +111,10 @@ where
     let _lock = host::lock(&options.run_dir)?;
 
     let (sender, commands) = mpsc::channel(QUEUE);
-    let (agent, watch) = Agent::start(&options, sender.clone()).await?;
+    let (agent, host) = Agent::start(&options, sender.clone()).await?;
+    let watches = Watches { host, mounts: MountWatch::start()?, flows: agent.dataplane.flow_alarm()? };
     let handle = Handle::new(sender, agent.paths.clone(), agent.events.clone());
-    let mut owner = tokio::spawn(own(agent, watch, commands));
+    let mut owner = tokio::spawn(own(agent, watches, commands));
     memory::give_back();
     tracing::info!("ready");
 
@@ -134,23 +140,60 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
     signal(kind).map_err(|error| Error::internal("cannot listen for signals", error))
 }
 
-/// The task that owns the state; gives it back when told to stop.
-async fn own(mut agent: Agent, mut watch: HostWatch, mut commands: mpsc::Receiver<Work>) -> Agent {
-    let mut garbage = tokio::time::interval(GARBAGE_PERIOD);
-    let mut mend = tokio::time::interval(MEND_PERIOD);
-    garbage.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    mend.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick comes at once, and everything has just been done.
-    mend.reset();
+/// What tells the owner of the state of changes that are not its own.
+struct Watches {
+    host: HostWatch,
+    mounts: MountWatch,
+    flows: FlowAlarm,
+}
+
+/// The task that owns the state; gives it back when told to stop. While nothing changes and nothing flows it sleeps: each of its timers is
+/// there only while something is due.
+async fn own(mut agent: Agent, mut watches: Watches, mut commands: mpsc::Receiver<Work>) -> Agent {
+    let (mut sweep, mut mend) = (Some(Instant::now()), None);
+    let mut mended = Instant::now();
     loop {
-        tokio::select! {
-            work = commands.recv() => match work {
-                Some(work) => if work(&mut agent).await.is_break() { return agent },
-                None => return agent,
-            },
-            view = watch.changed() => agent.host_changed(view),
-            _ = garbage.tick() => agent.collect_garbage(),
-            _ = mend.tick() => agent.mend().await,
+        let change = tokio::select! {
+            work = commands.recv() => {
+                match work {
+                    Some(work) => if work(&mut agent).await.is_break() { return agent },
+                    None => return agent,
+                }
+                false
+            }
+            view = watches.host.changed() => {
+                agent.host_changed(view);
+                true
+            }
+            () = watches.mounts.changed() => agent.sandboxes().next().is_some(),
+            () = watches.flows.rings() => {
+                sweep = Some(Instant::now() + GARBAGE_PERIOD);
+                false
+            }
+            () = at(sweep) => {
+                sweep = agent.collect_garbage().then(|| Instant::now() + GARBAGE_PERIOD);
+                false
+            }
+            () = at(mend) => {
+                let whole = agent.mend().await;
+                mended = Instant::now();
+                mend = (!whole).then(|| mended + MEND_PERIOD);
+                false
+            }
+        };
+        if change {
+            mend = mend.or(Some((Instant::now() + MEND_DELAY).max(mended + MEND_PERIOD)));
         }
+        if agent.dataplane.wants_sweep() {
+            sweep = sweep.or(Some(Instant::now() + GARBAGE_PERIOD));
+        }
+    }
+}
+
+/// Waits until it is time, for ever if there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

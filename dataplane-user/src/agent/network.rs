@@ -301,15 +301,20 @@ impl Agent {
         Ok(Surroundings { networks, host })
     }
 
-    /// Looks whether the interfaces are still what they should be, and mends the networks where not.
-    pub(super) async fn mend(&mut self) {
+    /// Looks whether the interfaces are still what they should be, and mends the networks where not. Returns whether all is well now.
+    pub(super) async fn mend(&mut self) -> bool {
         self.forget_vanished().await;
-        if let Err(error) = self.settle().await {
+        let settled = self.settle().await;
+        let mut whole = settled.unwrap_or_else(|error| {
             tracing::warn!("looking for interfaces that were handed over: {error}");
-        }
+            false
+        });
         let links = match self.netlink.links().await {
             Ok(links) => links,
-            Err(error) => return tracing::warn!("cannot look at the interfaces: {error}"),
+            Err(error) => {
+                tracing::warn!("cannot look at the interfaces: {error}");
+                return false;
+            }
         };
         let links: HashMap<&str, _> = links.iter().map(|link| (link.name.as_str(), link)).collect();
         let broken = |network: &&Network| {
@@ -336,8 +341,10 @@ impl Agent {
             tracing::warn!("interfaces of network {name} are not what they should be, mending");
             if let Err(error) = self.ensure_network(&id).await {
                 tracing::error!("mending network {name}: {error}");
+                whole = false;
             }
         }
+        whole
     }
 }
 

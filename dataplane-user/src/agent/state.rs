@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::events::Events;
 use super::handle::{Attached, DropCount, ExitWatch, NetworkView};
@@ -112,6 +113,8 @@ pub(super) struct Live {
     pub(super) settled: HashSet<u32>,
     /// It ends to be started again.
     pub(super) restarts: bool,
+    /// Waits for the end of the process by whose number somebody else's namespace is known.
+    pub(super) waits: JoinSet<()>,
 }
 
 /// The host's end of an endpoint's veth, as it was left.
@@ -132,6 +135,7 @@ impl Live {
             interfaces: HashMap::new(),
             settled: HashSet::new(),
             restarts: false,
+            waits: JoinSet::new(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod address;
 pub mod announce;
+pub mod arrival;
 mod bridge;
 pub mod capability;
 pub mod dataplane;
@@ -24,7 +25,7 @@ pub mod mount;
 mod name_sockets;
 pub mod netns;
 mod news;
-mod pidfd;
+pub mod pidfd;
 pub mod ports;
 pub mod process;
 mod prompt;

@@ -1,12 +1,14 @@
 //! Mounts: the agent's own BPF file system, and files laid over those of the host inside a container's mount namespace.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::error::{Context, Error, Result};
 
@@ -51,6 +53,32 @@ pub(super) fn bind_file(source: &Path, target: &Path) -> io::Result<bool> {
         // `source` is ours and exists; so the target is missing, or a symbolic link to nowhere.
         Err(Errno::ENOENT) if source.exists() => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Follows the mounts of the process's mount namespace: the kernel tells when any was made or taken away, not which.
+#[derive(Debug)]
+pub struct MountWatch(AsyncFd<File>);
+
+impl MountWatch {
+    /// Begins to follow them. Must be called within a tokio runtime.
+    pub fn start() -> Result<Self> {
+        const PATH: &str = "/proc/self/mountinfo";
+        let action = || format!("follow {PATH}");
+        let file = File::open(PATH).to(action)?;
+        // SAFETY: the file owns its descriptor, which stays open for as long as this lives.
+        unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) }.map(Self).to(action)
+    }
+
+    /// Waits for a change since this returned last. Cancel safe.
+    pub async fn changed(&mut self) {
+        match self.0.ready(Interest::PRIORITY).await {
+            Ok(mut ready) => ready.clear_ready(),
+            Err(error) => {
+                tracing::error!("no longer following the mounts: {error}");
+                std::future::pending().await
+            }
+        }
     }
 }
 

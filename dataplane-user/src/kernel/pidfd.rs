@@ -79,6 +79,15 @@ pub(super) fn start_time(pid: i32) -> Option<u64> {
     procfs::process::Process::new(pid).and_then(|process| process.stat()).ok().map(|stat| stat.starttime)
 }
 
+/// Waits for the end of a process that is none of ours; one that is not there has ended. Must be called within a tokio runtime.
+pub async fn ended(pid: i32) -> io::Result<()> {
+    match PidFd::open(pid) {
+        Ok(process) => process.watch()?.readable().await.map(drop),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
     if result < 0 {
         return Err(io::Error::last_os_error());

@@ -1,9 +1,9 @@
 //! Sweeps the flow tables. The agent looks for what has expired; the `collect` program deletes it in short steps, and only
-//! what has not been used since the agent looked.
+//! what has not been used since the agent looked. While there are no flows nobody looks: the first one rings [`FlowAlarm`].
 
 use std::collections::HashMap as Table;
 
-use aya::maps::{Array, HashMap, MapData};
+use aya::maps::{Array, HashMap, MapData, RingBuf};
 use dataplane_common::{
     Address, Flow, FlowKey, Protocol,
     address::AnyAddress,
@@ -12,19 +12,91 @@ use dataplane_common::{
     timeout::Timeouts,
     wire::Be16,
 };
+use tokio::io::unix::AsyncFd;
 
-use super::{Dataplane, RunContext, error::DataplaneError, programs};
+use super::{Dataplane, RunContext, error::DataplaneError, maps, programs};
 
 /// What a sweep found and did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GcReport {
-    /// Flows found, both families.
+    /// Flows found, both families, halves of a pair that stand alone among them.
     pub flows: u64,
     /// Flows deleted.
     pub deleted: u64,
 }
 
+/// Tells of the first flow since a sweep has found none.
+pub struct FlowAlarm(AsyncFd<RingBuf<MapData>>);
+
+impl FlowAlarm {
+    /// Waits until it rings. Cancel safe.
+    pub async fn rings(&mut self) {
+        loop {
+            let mut ready = match self.0.readable_mut().await {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::error!("no longer told of new flows: {error}");
+                    return std::future::pending().await;
+                }
+            };
+            let mut rang = false;
+            while ready.get_inner_mut().next().is_some() {
+                rang = true;
+            }
+            ready.clear_ready();
+            if rang {
+                return;
+            }
+        }
+    }
+}
+
+impl GcReport {
+    fn leaves_some(&self) -> bool {
+        self.flows > self.deleted
+    }
+}
+
 impl Dataplane {
+    /// What tells that [`Dataplane::sweep`] is wanted again. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The ring buffer cannot be watched.
+    pub fn flow_alarm(&self) -> Result<FlowAlarm, DataplaneError> {
+        let ring = maps::flow_alarm(&self.root)?;
+        // SAFETY: the ring buffer owns its descriptor, which stays the same and open for as long as it lives.
+        let watched = unsafe { AsyncFd::register(ring) };
+        watched.map(FlowAlarm).map_err(|source| DataplaneError::Host {
+            what: "new flows cannot be watched for".into(),
+            source: source.into(),
+        })
+    }
+
+    /// Does what [`Dataplane::collect_garbage`] does. Returns whether it is to be done again in a while; if not, the next flow rings the
+    /// alarm.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn sweep(&mut self) -> Result<bool, DataplaneError> {
+        if self.collect_garbage()?.leaves_some() {
+            return Ok(true);
+        }
+        self.maps.swept.set(0, 0, 0)?;
+        // A flow that was opened meanwhile is seen now; one that is opened from now on rings.
+        if !self.collect_garbage()?.leaves_some() {
+            return Ok(false);
+        }
+        self.maps.swept.set(0, 1, 0)?;
+        Ok(true)
+    }
+
+    /// Whether something has to be forgotten that no flow tells of.
+    pub fn wants_sweep(&self) -> bool {
+        self.unpublished
+    }
+
     /// Deletes flows that have been idle for too long or whose endpoint has gone, and what sockets of the host were told of ports that
     /// have gone. Call it only when all endpoints that
     /// should be there are there.
@@ -109,6 +181,7 @@ where
         let sibling = table.get(&sibling_key, 0).ok();
         if !flow.is_original() {
             // Told by its original, unless that is missing: half a pair, which a program is making or a crash has left.
+            found.flows += u64::from(sibling.is_none());
             if sibling.is_none() && now.saturating_sub(flow.created) > HALF_PAIR_GRACE {
                 found.expired.push(Expired {
                     key: sibling_key,

@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap};
+use aya::maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap, RingBuf,
+};
 use dataplane_common::{
     Flow, FlowKey, V4, V6,
     address::AnyAddress,
@@ -55,6 +57,7 @@ pub(super) struct Maps {
     pub(super) config: Array<MapData, Config>,
     pub(super) drops: PerCpuHashMap<MapData, DropKey, DropCount>,
     pub(super) socket_peers: HashMap<MapData, SocketPeerKey, SocketPeer>,
+    pub(super) swept: Array<MapData, u32>,
     pub(super) flows4: HashMap<MapData, FlowKey<V4>, Flow<V4>>,
     pub(super) flows6: HashMap<MapData, FlowKey<V6>, Flow<V6>>,
 }
@@ -90,6 +93,8 @@ const SHAPES: &[Shape] = &[
     shape::<u32, Config>("CONFIG", MapType::Array),
     shape::<u32, Limits>("LIMITS", MapType::Hash),
     shape::<DropKey, DropCount>("DROPS", MapType::PerCpuHash),
+    shape::<u32, u32>("SWEPT", MapType::Array),
+    shape::<(), ()>("FLOW_ALARM", MapType::RingBuf),
     shape::<FlowKey<V4>, Flow<V4>>("FLOWS4", MapType::Hash),
     shape::<FlowKey<V6>, Flow<V6>>("FLOWS6", MapType::Hash),
     shape::<FragmentKey, Fragmented>("FRAGMENTED", MapType::LruHash),
@@ -197,10 +202,16 @@ impl Maps {
             config: open("CONFIG")?.try_into()?,
             drops: open("DROPS")?.try_into()?,
             socket_peers: open("SOCKET_PEERS")?.try_into()?,
+            swept: open("SWEPT")?.try_into()?,
             flows4: open("FLOWS4")?.try_into()?,
             flows6: open("FLOWS6")?.try_into()?,
         })
     }
+}
+
+/// Opens what tells of the first flow.
+pub(super) fn flow_alarm(root: &Path) -> Result<RingBuf<MapData>, DataplaneError> {
+    Ok(Map::from_map_data(data(root, "FLOW_ALARM")?)?.try_into()?)
 }
 
 fn data(root: &Path, name: &str) -> Result<MapData, DataplaneError> {
