@@ -222,7 +222,6 @@ pub(super) fn report(all: &[Samples]) -> String {
     let Some(&largest) = sizes.last() else { return String::new() };
     let Size { ports, networks, endpoints, flows } = largest;
     let mut rows = Vec::new();
-    let mut unclear = Vec::new();
     for path in DataPath::ALL {
         for samples in all.iter().filter(|samples| samples.size == largest && samples.path == path) {
             let Samples { load, crowd, small, .. } = samples;
@@ -230,9 +229,6 @@ pub(super) fn report(all: &[Samples]) -> String {
                 [crowd, small].map(|rates| table::value(Estimate::of(rates).map(|rate| rate * load.scale())));
             let ratio = samples.ratio();
             let what = format!("{}: {}", path.name(), load.name());
-            if ratio.is_some_and(|ratio| ratio.spread > CERTAIN) {
-                unclear.push(what.clone());
-            }
             rows.push([what, small, crowd, table::ratio(ratio), verdict(ratio)]);
         }
     }
@@ -243,9 +239,6 @@ pub(super) fn report(all: &[Samples]) -> String {
          CPU.\n\n{}",
         table::draw(header, 1, &rows)
     );
-    if !unclear.is_empty() {
-        text += &format!("\nToo much else is going on for a verdict on:\n  {}\n", unclear.join("\n  "));
-    }
     if sizes.len() == 1 {
         return text;
     }
@@ -281,6 +274,7 @@ fn sizes(all: &[Samples]) -> Vec<Size> {
 fn verdict(ratio: Option<Estimate>) -> String {
     match ratio {
         None => "-".into(),
+        Some(Estimate { spread, .. }) if spread > CERTAIN => "unclear: too much else is going on".into(),
         Some(Estimate { median, .. }) if median >= TARGET => "met".into(),
         Some(Estimate { median, .. }) => format!("missed by {:.0} %", (TARGET - median) * 100.0),
     }
