@@ -42,6 +42,16 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
+    /// A flow of `protocol` that was used no longer ago is alive, whatever is known of it.
+    pub fn shortest(&self, protocol: Protocol) -> u32 {
+        let open = self.tcp_syn_sent.min(self.tcp_syn_received).min(self.tcp_established);
+        match protocol {
+            Protocol::TCP => open.min(self.tcp_closing).min(self.tcp_reset),
+            Protocol::UDP => self.udp_answered.min(self.udp_unanswered),
+            _ => self.other,
+        }
+    }
+
     /// The idle time in seconds allowed to a flow of `protocol` with these TCP flags seen, answered or not.
     pub fn of(&self, protocol: Protocol, original: Flags, reply: Flags, answered: bool) -> u32 {
         match protocol {

@@ -34,7 +34,7 @@ use crate::kernel::sysctl;
 /// An endpoint always may own this many flows, however small the table is.
 const LEAST_QUOTA: u32 = 4096;
 /// One endpoint may own this part of the flow table.
-const QUOTA_SHARE: u32 = 8;
+const QUOTA_SHARE: u32 = 4;
 
 /// A network slot that is not in use.
 const NO_NETWORK: Network = Network {

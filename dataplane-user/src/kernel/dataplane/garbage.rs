@@ -1,25 +1,28 @@
 //! Sweeps the flow tables. The agent looks for what has expired; the `collect` program deletes it in short steps, and only
 //! what has not been used since the agent looked. While there are no flows nobody looks: the first one rings [`FlowAlarm`].
 
-use std::collections::HashMap as Table;
+use std::{
+    collections::HashMap as Table,
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
-use aya::maps::{Array, HashMap, MapData, RingBuf};
+use aya::maps::{HashMap, MapData, RingBuf};
 use dataplane_common::{
     Address, Flow, FlowKey, Protocol,
     address::AnyAddress,
-    layout::{Config, EXPIRED_BATCH, EXPIRED_ETHERTYPE, Endpoint, Expired},
+    layout::{Config, EXPIRED_BATCH, EXPIRED_ETHERTYPE, Endpoint, Expired, MAX_ENDPOINTS, MAX_PORTS},
     tcp,
     timeout::Timeouts,
     wire::Be16,
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{Dataplane, RunContext, error::DataplaneError, maps, programs};
+use super::{Dataplane, RunContext, error::DataplaneError, maps, programs, sys};
 
 /// What a sweep found and did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GcReport {
-    /// Flows found, both families, halves of a pair that stand alone among them.
+    /// Flows found, both families.
     pub flows: u64,
     /// Flows deleted.
     pub deleted: u64,
@@ -107,12 +110,22 @@ impl Dataplane {
     pub fn collect_garbage(&mut self) -> Result<GcReport, DataplaneError> {
         self.forget_socket_peers()?;
         let now = seconds_since_boot();
-        let generations = Generations { endpoints: &self.maps.endpoints, ports: &self.maps.port_generations };
-        let mapped = self.maps.config.get(&0, 0)?.flags & Config::ENDPOINT_INDEPENDENT != 0;
-        let v4 = sweep(&self.maps.flows4, &generations, &self.timeouts, mapped, now)?;
-        let v6 = sweep(&self.maps.flows6, &generations, &self.timeouts, mapped, now)?;
+        let generations = Generations {
+            endpoints: self.array::<Endpoint>("ENDPOINTS", MAX_ENDPOINTS)?,
+            ports: self.array::<u32>("PORT_GENERATIONS", MAX_PORTS)?,
+        };
+        let look = Look {
+            generations: &generations,
+            timeouts: &self.timeouts,
+            mapped: self.maps.config.get(&0, 0)?.flags & Config::ENDPOINT_INDEPENDENT != 0,
+            closely: self.half_pairs,
+            now,
+        };
+        let v4 = look.through(&self.maps.flows4, self.open_map("FLOWS4")?.as_fd())?;
+        let v6 = look.through(&self.maps.flows6, self.open_map("FLOWS6")?.as_fd())?;
+        self.half_pairs = v4.has_half_pairs() || v6.has_half_pairs();
         Ok(GcReport {
-            flows: v4.flows + v6.flows,
+            flows: v4.flows() + v6.flows(),
             deleted: self.delete(EXPIRED_ETHERTYPE, &v4.expired)? + self.delete(EXPIRED_ETHERTYPE + 1, &v6.expired)?,
         })
     }
@@ -135,95 +148,127 @@ impl Dataplane {
     }
 }
 
-/// The generations of everything with which a flow ends.
-struct Generations<'a> {
-    endpoints: &'a Array<MapData, Endpoint>,
-    ports: &'a Array<MapData, u32>,
+/// The generations of everything with which a flow ends, by slot.
+struct Generations {
+    endpoints: Vec<Endpoint>,
+    ports: Vec<u32>,
 }
 
-impl Generations<'_> {
+impl Generations {
     /// Are the flow's endpoints and port still those for which it was made?
     fn has<A>(&self, flow: &Flow<A>) -> bool {
-        let endpoint = |slot, generation| {
-            slot == 0 || self.endpoints.get(&slot, 0).is_ok_and(|endpoint| endpoint.generation == generation)
+        let endpoint = |slot: u32, generation| {
+            slot == 0 || self.endpoints.get(slot as usize).is_some_and(|endpoint| endpoint.generation == generation)
         };
         let (port, generation) = (flow.port, flow.port_generation);
         endpoint(flow.owner, flow.owner_generation)
             && endpoint(flow.target, flow.target_generation)
-            && (port == 0 || self.ports.get(&port, 0).is_ok_and(|now| now == generation))
+            && (port == 0 || self.ports.get(port as usize) == Some(&generation))
     }
+}
+
+/// A look at the flow tables.
+struct Look<'a> {
+    generations: &'a Generations,
+    timeouts: &'a Timeouts,
+    /// Are there mappings?
+    mapped: bool,
+    /// Ask for the other half of each pair, even of those that were used just now.
+    closely: bool,
+    /// Seconds since boot.
+    now: u32,
 }
 
 /// What a look at one family's table found.
 struct Found<A> {
-    flows: u64,
+    originals: u64,
+    replies: u64,
     expired: Vec<Expired<A>>,
 }
 
-fn sweep<A>(
-    table: &HashMap<MapData, FlowKey<A>, Flow<A>>,
-    generations: &Generations<'_>,
-    timeouts: &Timeouts,
-    mapped: bool,
-    now: u32,
-) -> Result<Found<A>, DataplaneError>
-where
-    A: Address,
-    FlowKey<A>: aya::Pod,
-    Flow<A>: aya::Pod,
-{
-    let mut found = Found { flows: 0, expired: Vec::new() };
-    // A mapping lives as long as its socket's flows: when each port was last used, and the mappings, which are judged at the end.
-    let (mut ports, mut mappings) = (Table::<(AnyAddress, Be16), u32>::new(), Vec::new());
-    for entry in table.iter() {
-        let (key, flow) = entry?;
-        let sibling_key = flow.sibling(key.protocol);
-        let sibling = table.get(&sibling_key, 0).ok();
-        if !flow.is_original() {
-            // Told by its original, unless that is missing: half a pair, which a program is making or a crash has left.
-            found.flows += u64::from(sibling.is_none());
-            if sibling.is_none() && now.saturating_sub(flow.created) > HALF_PAIR_GRACE {
-                found.expired.push(Expired {
-                    key: sibling_key,
-                    reply: key,
-                    last_used: 0,
-                    reply_last_used: flow.last_used,
-                });
-            }
-            continue;
-        }
-        found.flows += 1;
-        let reply_last_used = sibling.map_or(0, |reply| reply.last_used);
-        let seen = sibling.map_or(tcp::Flags::default(), |reply| reply.seen);
-        let answered = sibling.is_some_and(|reply| reply.packets > 0);
-        let allowed = timeouts.of(key.protocol, flow.seen, seen, answered);
-        let last_used = flow.last_used.max(reply_last_used);
-        if mapped && key.protocol == Protocol::UDP && !key.zone.is_of_mappings() {
-            // Of a flow to the outside it is the source after translation, of one from there what was asked for.
-            let (before, after) = (key.tuple, flow.after);
-            for port in [(after.source, after.source_port), (before.destination, before.destination_port)] {
-                let port_used = ports.entry((port.0.any(), port.1)).or_default();
-                *port_used = last_used.max(*port_used);
-            }
-        }
-        if key.zone.is_of_mappings() && sibling.is_some() && generations.has(&flow) {
-            mappings.push((key, flow, reply_last_used));
-            continue;
-        }
-        let idle = now.saturating_sub(last_used);
-        if sibling.is_none() || !generations.has(&flow) || idle > allowed {
-            found.expired.push(Expired { key, reply: sibling_key, last_used: flow.last_used, reply_last_used });
-        }
+impl<A> Found<A> {
+    fn flows(&self) -> u64 {
+        self.originals.max(self.replies)
     }
-    for (key, flow, reply_last_used) in mappings {
-        let after = flow.after;
-        let port_used = ports.get(&(after.source.any(), after.source_port)).copied().unwrap_or(0);
-        if now.saturating_sub(flow.last_used.max(port_used)) > timeouts.udp_answered {
-            let reply = flow.sibling(key.protocol);
-            found.expired.push(Expired { key, reply, last_used: flow.last_used, reply_last_used });
-        }
+
+    /// Perhaps only because pairs came and went meanwhile.
+    fn has_half_pairs(&self) -> bool {
+        self.originals != self.replies
     }
-    Ok(found)
+}
+
+impl Look<'_> {
+    /// Goes through a table: once, and a second time for single entries in it. Nearly all are told by themselves, since whatever was used
+    /// just now is alive, so that a full table takes a few hundred calls.
+    fn through<A>(
+        &self,
+        table: &HashMap<MapData, FlowKey<A>, Flow<A>>,
+        raw: BorrowedFd<'_>,
+    ) -> Result<Found<A>, DataplaneError>
+    where
+        A: Address,
+        FlowKey<A>: aya::Pod,
+        Flow<A>: aya::Pod,
+    {
+        let Self { generations, timeouts, mapped, now, .. } = *self;
+        let mut found = Found { originals: 0, replies: 0, expired: Vec::new() };
+        // A mapping lives as long as its socket's flows: when each port was last used, and the mappings, which are judged at the end.
+        let (mut ports, mut mappings) = (Table::<(AnyAddress, Be16), u32>::new(), Vec::new());
+        let visit = |key: FlowKey<A>, flow: Flow<A>| {
+            let used = now.saturating_sub(flow.last_used) <= timeouts.shortest(key.protocol);
+            let alone = !self.closely && !mapped && used && generations.has(&flow);
+            *(if flow.is_original() { &mut found.originals } else { &mut found.replies }) += 1;
+            if alone {
+                return;
+            }
+            let sibling_key = flow.sibling(key.protocol);
+            let sibling = table.get(&sibling_key, 0).ok();
+            if !flow.is_original() {
+                // Told by its original, unless that is missing: half a pair, which a program is making or a crash has left.
+                if sibling.is_none() && now.saturating_sub(flow.created) > HALF_PAIR_GRACE {
+                    found.expired.push(Expired {
+                        key: sibling_key,
+                        reply: key,
+                        last_used: 0,
+                        reply_last_used: flow.last_used,
+                    });
+                }
+                return;
+            }
+            let reply_last_used = sibling.map_or(0, |reply| reply.last_used);
+            let seen = sibling.map_or(tcp::Flags::default(), |reply| reply.seen);
+            let answered = sibling.is_some_and(|reply| reply.packets > 0);
+            let allowed = timeouts.of(key.protocol, flow.seen, seen, answered);
+            let last_used = flow.last_used.max(reply_last_used);
+            if mapped && key.protocol == Protocol::UDP && !key.zone.is_of_mappings() {
+                // Of a flow to the outside it is the source after translation, of one from there what was asked for.
+                let (before, after) = (key.tuple, flow.after);
+                for port in [(after.source, after.source_port), (before.destination, before.destination_port)] {
+                    let port_used = ports.entry((port.0.any(), port.1)).or_default();
+                    *port_used = last_used.max(*port_used);
+                }
+            }
+            if key.zone.is_of_mappings() && sibling.is_some() && generations.has(&flow) {
+                mappings.push((key, flow, reply_last_used));
+                return;
+            }
+            let idle = now.saturating_sub(last_used);
+            if sibling.is_none() || !generations.has(&flow) || idle > allowed {
+                found.expired.push(Expired { key, reply: sibling_key, last_used: flow.last_used, reply_last_used });
+            }
+        };
+        sys::for_each_entry(raw, visit)
+            .map_err(|source| DataplaneError::Host { what: "a flow table cannot be read".into(), source })?;
+        for (key, flow, reply_last_used) in mappings {
+            let after = flow.after;
+            let port_used = ports.get(&(after.source.any(), after.source_port)).copied().unwrap_or(0);
+            if now.saturating_sub(flow.last_used.max(port_used)) > timeouts.udp_answered {
+                let reply = flow.sibling(key.protocol);
+                found.expired.push(Expired { key, reply, last_used: flow.last_used, reply_last_used });
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Seconds that half a pair may stand alone.

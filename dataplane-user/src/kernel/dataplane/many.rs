@@ -105,7 +105,7 @@ impl Dataplane {
         }
     }
 
-    fn open_map(&self, name: &str) -> Result<OwnedFd, DataplaneError> {
+    pub(super) fn open_map(&self, name: &str) -> Result<OwnedFd, DataplaneError> {
         let map = sys::open_pin(&self.root.join("maps").join(name));
         map.map_err(|source| DataplaneError::Host { what: format!("the map {name} cannot be opened"), source })
     }

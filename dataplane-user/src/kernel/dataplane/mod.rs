@@ -240,6 +240,8 @@ pub struct Dataplane {
     published: BTreeMap<u32, usize>,
     /// Have addresses of ports gone, of which sockets of the host may still be known to use them? At first, nobody knows.
     unpublished: bool,
+    /// The last look at the flow tables found not as many answers as originals, so the next one is closer.
+    half_pairs: bool,
     /// Names of the host-side veths, by endpoint.
     veths: BTreeMap<u32, String>,
     /// Names of the bridges, by network.
@@ -290,6 +292,7 @@ impl Dataplane {
             published: publish::by_endpoint(&ports),
             ports,
             unpublished: true,
+            half_pairs: true,
             veths: BTreeMap::new(),
             bridges: BTreeMap::new(),
             unbridged: BTreeMap::new(),

@@ -173,6 +173,53 @@ pub(super) fn array_values<V: Pod>(map: BorrowedFd<'_>, count: usize) -> io::Res
     Ok(values)
 }
 
+/// Entries of a hash that are read in one call.
+const READ_AT_ONCE: usize = 4096;
+
+/// Hands all entries of a map that is a hash of `K` to `V` to `visit`, in no order. What comes or goes meanwhile is handed over or not.
+/// aya needs two calls an entry for that.
+pub(super) fn for_each_entry<K: Pod, V: Pod>(map: BorrowedFd<'_>, mut visit: impl FnMut(K, V)) -> io::Result<()> {
+    // The kernel's place in the map: a bucket, which is given out whole.
+    let (mut place, mut next) = (None, 0_u32);
+    let mut room = READ_AT_ONCE;
+    let (mut keys, mut values) = (Vec::<K>::with_capacity(room), Vec::<V>::with_capacity(room));
+    loop {
+        let attributes = MapBatch {
+            in_batch: place.as_ref().map_or(0, |place: &u32| std::ptr::from_ref(place).addr() as u64),
+            out_batch: (&raw mut next).addr() as u64,
+            keys: keys.as_mut_ptr().addr() as u64,
+            values: values.as_mut_ptr().addr() as u64,
+            count: Cell::new(room as u32),
+            map_fd: map.as_raw_fd() as u32,
+            element_flags: 0,
+            flags: 0,
+        };
+        let result = bpf(BPF_MAP_LOOKUP_BATCH, &attributes);
+        let last = match result.map_err(|error| error.raw_os_error()) {
+            Ok(_) => false,
+            Err(Some(libc::ENOENT)) => true,
+            // A bucket with more than that.
+            Err(Some(libc::ENOSPC)) => {
+                room *= 2;
+                keys.reserve(room);
+                values.reserve(room);
+                continue;
+            }
+            Err(errno) => return Err(errno.map_or_else(io::Error::last_os_error, io::Error::from_raw_os_error)),
+        };
+        // SAFETY: the kernel has written that many of both, there was room for them, and any bytes make a `K` and a `V`.
+        unsafe {
+            keys.set_len(attributes.count.get() as usize);
+            values.set_len(attributes.count.get() as usize);
+        }
+        keys.drain(..).zip(values.drain(..)).for_each(|(key, value)| visit(key, value));
+        if last {
+            return Ok(());
+        }
+        place = Some(next);
+    }
+}
+
 /// Sets elements of a map, in order, each whatever it was: as many values a key as the map has (a per-CPU map has one for each possible
 /// CPU). Returns how many were set, and what came of the rest.
 pub(super) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> (usize, io::Result<()>) {

@@ -1,6 +1,6 @@
 //! The life of a flow: masquerade and published ports, there and back, and its end.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, os::fd::AsFd as _};
 
 use super::{packets::*, *};
 
@@ -341,6 +341,61 @@ fn garbage_is_collected_and_nothing_else() {
             let config = bench.endpoint(A);
             bench.dataplane.set_endpoint(&config).unwrap();
         }
+    });
+}
+
+#[test]
+fn a_table_is_gone_through_once_in_pieces() {
+    on_bench(|bench| {
+        let count = 10_000_u32;
+        let mut flows = HashMap::<_, FlowKey<V4>, Flow<V4>>::try_from(bench.map("FLOWS4")).unwrap();
+        open(bench, Family::V4);
+        let (key, flow) = flows.iter().next().unwrap().unwrap();
+        let nth = |number: u32| {
+            let mut key = key;
+            key.tuple.source = V4(number.to_be());
+            key
+        };
+        flows.remove(&key).unwrap();
+        for number in 0..count {
+            flows.insert(nth(number), flow, 0).unwrap();
+        }
+        let mut seen = vec![0; count as usize];
+        let raw = sys::open_pin(&bench.dataplane.root.join("maps/FLOWS4")).unwrap();
+        sys::for_each_entry(raw.as_fd(), |key: FlowKey<V4>, value: Flow<V4>| {
+            let number = u32::from_be(key.tuple.source.0);
+            // The other half of the one that was opened is there, too.
+            if number < count {
+                assert_eq!(value.created, flow.created);
+                seen[number as usize] += 1;
+            }
+        })
+        .unwrap();
+        assert!(seen.iter().all(|times| *times == 1));
+    });
+}
+
+#[test]
+fn half_a_pair_is_collected_even_while_it_is_used() {
+    on_bench(|bench| {
+        let reply = open(bench, Family::V4);
+        // So that the pair is complete in the eyes of the last look.
+        assert_eq!(bench.dataplane.collect_garbage().unwrap().flows, 1);
+        let mut flows = HashMap::<_, FlowKey<V4>, Flow<V4>>::try_from(bench.map("FLOWS4")).unwrap();
+        let halves: Vec<_> = flows.iter().map(Result::unwrap).collect();
+        for (key, mut flow) in halves {
+            if flow.is_original() {
+                flows.remove(&key).unwrap();
+            } else {
+                flow.created = 0;
+                flows.insert(key, flow, 0).unwrap();
+            }
+        }
+        bench.arrives(&reply);
+        // The first look counts, the second one asks.
+        bench.dataplane.collect_garbage().unwrap();
+        bench.dataplane.collect_garbage().unwrap();
+        assert_eq!(flows.keys().count(), 0);
     });
 }
 
