@@ -32,11 +32,12 @@ mod teardown;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::ipam::Pool;
@@ -112,7 +113,8 @@ where
 
     let (sender, commands) = mpsc::channel(QUEUE);
     let (agent, host) = Agent::start(&options, sender.clone()).await?;
-    let watches = Watches { host, mounts: MountWatch::start()?, flows: agent.dataplane.flow_alarm()? };
+    let watches =
+        Watches { links: host.heard(), host, mounts: MountWatch::start()?, flows: agent.dataplane.flow_alarm()? };
     let handle = Handle::new(sender, agent.paths.clone(), agent.events.clone());
     let mut owner = tokio::spawn(own(agent, watches, commands));
     memory::give_back();
@@ -143,6 +145,8 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
 /// What tells the owner of the state of changes that are not its own.
 struct Watches {
     host: HostWatch,
+    /// Of any change of interfaces, the agent's own ones among them.
+    links: Arc<Notify>,
     mounts: MountWatch,
     flows: FlowAlarm,
 }
@@ -163,8 +167,9 @@ async fn own(mut agent: Agent, mut watches: Watches, mut commands: mpsc::Receive
             }
             view = watches.host.changed() => {
                 agent.host_changed(view);
-                true
+                false
             }
+            () = watches.links.notified() => true,
             () = watches.mounts.changed() => agent.sandboxes().next().is_some(),
             () = watches.flows.rings() => {
                 sweep = Some(Instant::now() + GARBAGE_PERIOD);

@@ -16,7 +16,7 @@ use rtnetlink::proto::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::address::Address;
@@ -117,6 +117,7 @@ pub async fn snapshot(netlink: &Netlink, rule: &UplinkRule) -> Result<HostView> 
 #[derive(Debug)]
 pub struct HostWatch {
     view: watch::Receiver<HostView>,
+    heard: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -131,17 +132,24 @@ impl HostWatch {
         // A connection of its own: the kernel refuses a second listing on a socket while a first one goes on.
         let netlink = Netlink::open_in(&netlink.netns)?;
         let (sender, view) = watch::channel(snapshot(&netlink, &rule).await?);
+        let heard = Arc::new(Notify::new());
+        let hears = heard.clone();
         let task = tokio::spawn(async move {
-            if let Err(error) = follow(&netlink, &rule, &changes, &sender).await {
+            if let Err(error) = follow(&netlink, &rule, &changes, &sender, &hears).await {
                 tracing::error!("no longer following the host's links, addresses and routes: {error}");
             }
         });
-        Ok(Self { view, task: task.abort_handle() })
+        Ok(Self { view, heard, task: task.abort_handle() })
     }
 
     /// The newest view.
     pub fn current(&self) -> HostView {
         self.view.borrow().clone()
+    }
+
+    /// Told of every change, also of those that cannot alter the view: the agent's own interfaces may have been touched.
+    pub fn heard(&self) -> Arc<Notify> {
+        self.heard.clone()
     }
 
     /// Waits until something has changed since this returned last (or since [`HostWatch::start`]). Cancel safe.
@@ -165,10 +173,11 @@ async fn follow(
     rule: &UplinkRule,
     changes: &AsyncFd<Socket>,
     sender: &watch::Sender<HostView>,
+    heard: &Notify,
 ) -> Result<()> {
     let mut news = News::new(rule.is_ours.clone());
     loop {
-        drain(changes, &mut news).await?;
+        drain(changes, &mut news, heard).await?;
         tokio::time::sleep(SETTLE).await;
         loop {
             match snapshot(netlink, rule).await {
@@ -196,7 +205,7 @@ fn open_multicast() -> io::Result<Socket> {
 }
 
 /// Waits for at least one message that is news, and reads all there are. It does not matter if some were lost.
-async fn drain(changes: &AsyncFd<Socket>, news: &mut News) -> Result<()> {
+async fn drain(changes: &AsyncFd<Socket>, news: &mut News, heard: &Notify) -> Result<()> {
     let action = || "read changes of links, addresses and routes";
     let mut buffer = Vec::with_capacity(32 * 1024);
     loop {
@@ -215,6 +224,7 @@ async fn drain(changes: &AsyncFd<Socket>, news: &mut News) -> Result<()> {
                 Err(_would_block) => break,
             }
         }
+        heard.notify_one();
         if seen {
             return Ok(());
         }
