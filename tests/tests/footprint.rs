@@ -81,3 +81,21 @@ fn attach_process(host: &Host, name: &str) -> String {
     within(PATIENCE, || (host.spandrel(&attach).code == Some(0)).then_some(())).expect("it is attached");
     pid
 }
+
+/// The host's end of a container is made again when somebody has deleted it, and put back into its bridge when it was taken out.
+#[test]
+fn what_somebody_touched_is_mended() {
+    let site = Site::with_networks(["front"]);
+    let web = site.host.run_container("--name web --network front");
+    let gateway = site.host.gateway("front", V4);
+    let index = web.link("eth0").peer.expect("it has a host's end");
+    let end = site.host.links().into_iter().find(|link| link.index == index).expect("which is there").name;
+    let bridge = site.host.links().into_iter().find(|link| link.name == end).and_then(|link| link.master);
+    site.host.delete_link(&end);
+    web.briefly().ping(gateway).expect_err("it is cut off");
+    within(PATIENCE, || web.briefly().ping(gateway).ok()).expect("it is mended");
+    site.host.command(&["ip", "link", "set", &end, "nomaster"]).ok();
+    let port = || site.host.links().into_iter().any(|link| link.name == end && link.master == bridge);
+    assert!(!port());
+    within(PATIENCE, || port().then_some(())).expect("it is a port again");
+}
