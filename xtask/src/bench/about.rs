@@ -42,7 +42,8 @@ impl About {
         let command = ["cargo", "xtask"].map(String::from).into_iter().chain(words).collect::<Vec<_>>().join(" ");
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot tell the kernel's version")?;
         let mut versions = vec![
-            ("kernel".into(), kernel.trim().into()),
+            // What follows the version is its builder's, and says nothing elsewhere.
+            ("kernel".into(), kernel.trim().split('-').next().unwrap_or_default().into()),
             ("CPU".into(), cpu(&fs::read_to_string("/proc/cpuinfo").context("cannot tell the CPU")?)),
             (
                 "Spandrel".into(),
