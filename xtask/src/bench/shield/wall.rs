@@ -66,11 +66,12 @@ impl Means {
 
 /// A host with a wall, and a machine before it.
 pub(super) struct Wall {
+    /// Before its host, which cannot end while a process of it is still to be waited for.
+    _agent: Option<Agent>,
     pub(super) means: Means,
     pub(super) host: Host,
     pub(super) outside: Machine,
     pub(super) uplink: Uplink,
-    _agent: Option<Agent>,
     target: Ipv4Addr,
 }
 
