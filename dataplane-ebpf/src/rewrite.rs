@@ -1,9 +1,10 @@
 //! Changes addresses and ports of a packet in place.
 //!
 //! Transport checksums are left to the kernel's helpers, which know whether a checksum is complete, partial (offloaded) or
-//! absent; the IPv4 header's own is always complete and is updated here. Headers are written in one helper call.
+//! absent; the IPv4 header's own is always complete and is updated here. Headers are written in one helper call, and ports with them
+//! where they lie right behind.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::offset_of};
 
 use aya_ebpf::{
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
@@ -39,6 +40,8 @@ pub struct Draft<A: IpHeader> {
     pub ethernet: Ethernet,
     /// The IP header.
     pub ip: A::Header,
+    /// The ports, which lie right behind it where there are neither options nor extension headers.
+    ports: [Be16; 2],
     /// The IP header inside an ICMP error.
     quoted: A::Header,
     /// The tuple after translation.
@@ -169,7 +172,7 @@ fn headers<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
     let source = if packet.source == packet.tuple.source { draft.after.source } else { packet.source };
     let translation = A::translate(&mut draft.ip, source, draft.after.destination, draft.hops);
     let flags = if A::IS_V6 { maps::ipv6_checksum_flag() } else { 0 };
-    transport(skb, packet, draft, translation.addresses.sum(), flags)?;
+    checksum(skb, packet, draft, translation.addresses.sum(), flags)?;
     if A::IS_V6 {
         let mut uncovered = translation.uncovered;
         if packet.unsummed || matches!(packet.kind, Kind::Other | Kind::Sctp | Kind::Fragment) {
@@ -177,7 +180,18 @@ fn headers<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
         }
         tell_card(skb, uncovered);
     }
-    store(skb, 0, &draft.ethernet, (ethernet::LEN + A::HEADER_LEN) as u32)
+    let mut len = ethernet::LEN + A::HEADER_LEN;
+    if matches!(packet.kind, Kind::Tcp | Kind::Udp) && usize::from(packet.transport) == len {
+        // One call less for nearly all packets.
+        draft.ports = [draft.after.source_port, draft.after.destination_port];
+        len += size_of_val(&draft.ports);
+    } else {
+        ports(skb, packet, draft)?;
+    }
+    // From a pointer to the whole draft, in which these fields lie one behind the other.
+    let frame = (&raw const *draft).wrapping_byte_add(offset_of!(Draft<A>, ethernet));
+    // SAFETY: the draft goes on for longer than that.
+    unsafe { store_from(skb, 0, frame.cast(), len as u32) }
 }
 
 /// Changes ports or identifier, and what sums them up with the addresses, whose change is `addresses`; `flags` for the helper that
@@ -190,38 +204,61 @@ pub fn transport<A: Rewrite>(
     addresses: u32,
     flags: u64,
 ) -> Result<(), DropReason> {
-    let at = usize::from(packet.transport);
-    // Where the checksum and the ports (or the identifier) lie behind the IP header, and how many bytes the latter are.
-    let (checksum, ports, len) = match packet.kind {
-        Kind::Tcp => (transport::TCP_CHECKSUM, transport::SOURCE_PORT, 4),
-        Kind::Udp => (transport::UDP_CHECKSUM, transport::SOURCE_PORT, 4),
-        Kind::EchoRequest | Kind::EchoReply => (icmp::CHECKSUM, icmp::IDENTIFIER, 2),
-        Kind::IcmpError => (icmp::CHECKSUM, 0, 0),
+    checksum(skb, packet, draft, addresses, flags)?;
+    ports(skb, packet, draft)
+}
+
+/// Changes the transport checksum: [`transport`]'s first half.
+#[inline(always)]
+fn checksum<A: Rewrite>(
+    skb: &Skb<'_>,
+    packet: &Packet<A>,
+    draft: &Draft<A>,
+    addresses: u32,
+    flags: u64,
+) -> Result<(), DropReason> {
+    let field = match packet.kind {
+        Kind::Tcp => transport::TCP_CHECKSUM,
+        Kind::Udp => transport::UDP_CHECKSUM,
+        Kind::EchoRequest | Kind::EchoReply | Kind::IcmpError => icmp::CHECKSUM,
         _ => return Ok(()),
     };
     if packet.unsummed {
         tell_card(skb, port_difference(&packet.tuple, &draft.after));
-    } else {
-        let difference =
-            if len == 0 { draft.quoted_difference } else { port_difference(&packet.tuple, &draft.after).sum() };
-        // ICMP has no pseudo-header over IPv4 (RFC 792), ICMPv6 has (RFC 4443 §2.3).
-        let is_icmp = matches!(packet.kind, Kind::EchoRequest | Kind::EchoReply | Kind::IcmpError);
-        let pseudo = if is_icmp && !A::IS_V6 { 0 } else { addresses };
-        // A computed UDP checksum of zero is written as ones, and zero itself means none (RFC 768).
-        let zero = if packet.kind == Kind::Udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
-        // With a partial checksum the field holds the pseudo-header's sum: only addresses may touch it.
-        skb.0
-            .l4_csum_replace(at + checksum, 0, pseudo.into(), zero | flags | u64::from(BPF_F_PSEUDO_HDR))
-            .and_then(|()| skb.0.l4_csum_replace(at + checksum, 0, difference.into(), zero))
-            .map_err(|_| DropReason::RewriteFailed)?;
-    }
-    if len == 0 {
         return Ok(());
     }
-    if packet.kind == Kind::EchoReply {
-        return store(skb, at + ports, &draft.after.destination_port, len);
+    let at = usize::from(packet.transport) + field;
+    let difference = match packet.kind {
+        Kind::IcmpError => draft.quoted_difference,
+        _ => port_difference(&packet.tuple, &draft.after).sum(),
+    };
+    // ICMP has no pseudo-header over IPv4 (RFC 792), ICMPv6 has (RFC 4443 §2.3).
+    let pseudo = if field == icmp::CHECKSUM && !A::IS_V6 { 0 } else { addresses };
+    // A computed UDP checksum of zero is written as ones, and zero itself means none (RFC 768).
+    let zero = if packet.kind == Kind::Udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+    let replace = |difference: u32, flags: u64| {
+        // What changes nothing is not worth a call; a difference between equals is all ones, or nothing at all.
+        if matches!(difference, 0 | u32::MAX) {
+            return Ok(());
+        }
+        skb.0.l4_csum_replace(at, 0, difference.into(), zero | flags).map_err(|_| DropReason::RewriteFailed)
+    };
+    // With a partial checksum the field holds the pseudo-header's sum: only addresses may touch it.
+    replace(pseudo, flags | u64::from(BPF_F_PSEUDO_HDR))?;
+    replace(difference, 0)
+}
+
+/// Changes ports or identifier: [`transport`]'s second half.
+#[inline(always)]
+fn ports<A: Rewrite>(skb: &Skb<'_>, packet: &Packet<A>, draft: &Draft<A>) -> Result<(), DropReason> {
+    let at = usize::from(packet.transport);
+    let (source, destination) = (draft.after.source_port, draft.after.destination_port);
+    match packet.kind {
+        Kind::Tcp | Kind::Udp => store(skb, at + transport::SOURCE_PORT, &[source, destination], 4),
+        Kind::EchoRequest => store(skb, at + icmp::IDENTIFIER, &source, 2),
+        Kind::EchoReply => store(skb, at + icmp::IDENTIFIER, &destination, 2),
+        _ => Ok(()),
     }
-    store(skb, at + ports, &[draft.after.source_port, draft.after.destination_port], len)
 }
 
 /// What a change of ports does to a checksum. A query has only one, its identifier; the other is zero before and after.
@@ -332,7 +369,18 @@ fn tell_card(skb: &Skb<'_>, difference: Difference) {
 #[inline(always)]
 fn store<T>(skb: &Skb<'_>, at: usize, value: &T, len: u32) -> Result<(), DropReason> {
     // SAFETY: no caller asks for more bytes than the value has.
-    let written = unsafe { bpf_skb_store_bytes(skb.as_ptr(), at as u32, (&raw const *value).cast(), len, 0) };
+    unsafe { store_from(skb, at, (&raw const *value).cast(), len) }
+}
+
+/// Writes `len` bytes into the packet.
+///
+/// # Safety
+///
+/// `from` points to that many bytes.
+#[inline(always)]
+unsafe fn store_from(skb: &Skb<'_>, at: usize, from: *const c_void, len: u32) -> Result<(), DropReason> {
+    // SAFETY: as above.
+    let written = unsafe { bpf_skb_store_bytes(skb.as_ptr(), at as u32, from, len, 0) };
     if written == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
 }
 

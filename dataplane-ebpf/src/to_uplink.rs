@@ -42,9 +42,12 @@ fn run(skb: &Skb<'_>) -> Outcome {
 /// An IP packet. A function of its own for each family, so that their stacks do not add up.
 #[inline(never)]
 fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
-    let Ok(packet) = maps::parse::<A>(skb) else { return cut::<A>(skb) };
-    let source = packet.source;
+    // Before anything else is read: what the fast path sends comes by here as well.
+    let Some(header) = skb.read::<A::Header>(ethernet::LEN) else { return Err(Dropped::at(0, DropReason::Malformed)) };
+    let source = A::source(&header);
     let Some(zone) = Maps.network_of(source) else { return Ok(NEXT) };
+    // What cannot be read cannot be translated.
+    let packet = maps::parse::<A>(skb).map_err(|reason| Dropped::at(0, reason))?;
     let Some(network) = flow::network(zone) else { return Err(Dropped::at(0, DropReason::Unmasqueraded)) };
     let Some(neighbor) = maps::neighbor(zone, source.any()) else {
         return Err(Dropped::at(0, DropReason::Unmasqueraded));
@@ -68,16 +71,6 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
         .and_then(|()| flow::translate_routed(skb, packet, entry))
         .map(|()| NEXT)
         .map_err(|reason| Dropped::at(slot, reason))
-}
-
-/// What cannot be read cannot be translated: it leaves only if its source is nobody's of ours.
-#[inline(always)]
-fn cut<A: Make>(skb: &Skb<'_>) -> Outcome {
-    let header: Option<A::Header> = skb.read(ethernet::LEN);
-    match header {
-        Some(header) if Maps.network_of(A::source(&header)).is_none() => Ok(NEXT),
-        _ => Err(Dropped::at(0, DropReason::Malformed)),
-    }
 }
 
 /// A packet that `from_container` left to the stack before there was a flow: its rules are the same here, and the flow that it
