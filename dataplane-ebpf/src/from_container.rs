@@ -188,11 +188,14 @@ fn neighbor_at_once<A: Make>(skb: &Skb<'_>, sender: &Sender) -> Option<(u32, &'s
     if flows || !network.has(Network::ICC) {
         return None;
     }
-    let (source, destination) = Packet::<A>::glance(skb)?;
+    let header: A::Header = skb.read(ethernet::LEN)?;
+    let (source, destination) = (A::source(&header), A::destination(&header));
     if source != A::of_endpoint(endpoint) || source == A::UNSPECIFIED || destination == A::UNSPECIFIED {
         return None;
     }
-    maps::endpoint_near(endpoint.network, destination)
+    // Who is not for a neighbour is looked at closer anyway.
+    let neighbor = maps::endpoint_near(endpoint.network, destination)?;
+    Packet::<A>::is_ordinary(skb, &header).then_some(neighbor)
 }
 
 /// To whom a frame goes.

@@ -327,30 +327,30 @@ impl<A: IpHeader> Packet<A> {
         quote: Quote { ip: 0, transport: 0, checksum: 0, kind: Kind::Other },
     };
 
-    /// Source and destination of an ordinary packet: TCP or UDP, whole, without options or extension headers, nothing cut short.
-    /// `None` for any other, right or wrong: [`Packet::read`] tells. This is all that a packet needs which is let through by its
+    /// Is the packet with this header an ordinary one: TCP or UDP, whole, without options or extension headers, nothing cut short? If
+    /// not, it may be right or wrong: [`Packet::read`] tells. This is all that need be known of a packet that is let through by its
     /// addresses alone, at a third of the cost.
     #[inline(always)]
-    pub fn glance<F: Frame + ?Sized>(frame: &F) -> Option<(A, A)> {
-        let header: A::Header = frame.read(ethernet::LEN)?;
-        let ip = A::fields(&header)?;
+    pub fn is_ordinary<F: Frame + ?Sized>(frame: &F, header: &A::Header) -> bool {
+        let Some(ip) = A::fields(header) else { return false };
         let plain = usize::from(ip.header_len) == A::HEADER_LEN && ip.part.is_whole();
-        if !plain || usize::from(ip.length) + ethernet::LEN > frame.len() || !A::is_sound(&header) {
-            return None;
+        if !plain || usize::from(ip.length) + ethernet::LEN > frame.len() || !A::is_sound(header) {
+            return false;
         }
         let payload = ip.length - A::HEADER_LEN as u16;
-        let sound = match Protocol(ip.protocol) {
+        match Protocol(ip.protocol) {
             Protocol::TCP => {
-                let data_offset: u8 = frame.read(Self::TRANSPORT + offset_of!(transport::Tcp, data_offset))?;
-                data_offset >> 4 >= 5 && u16::from(data_offset >> 4) * 4 <= payload
+                let data_offset = frame.read::<u8>(Self::TRANSPORT + offset_of!(transport::Tcp, data_offset));
+                data_offset.is_some_and(|offset| offset >> 4 >= 5 && u16::from(offset >> 4) * 4 <= payload)
             }
             Protocol::UDP => {
-                let header: transport::Udp = frame.read(Self::TRANSPORT)?;
-                payload >= 8 && (header.length == Be16::default() || (8..=payload).contains(&header.length.get()))
+                let header = frame.read::<transport::Udp>(Self::TRANSPORT);
+                let sound =
+                    |length: Be16| payload >= 8 && (length == Be16::default() || (8..=payload).contains(&length.get()));
+                header.is_some_and(|header| sound(header.length))
             }
             _ => false,
-        };
-        sound.then_some((ip.source, ip.destination))
+        }
     }
 
     /// Reads the packet from a frame whose EtherType is the family's.

@@ -194,6 +194,12 @@ fn segment_or_datagram() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Source and destination of an ordinary packet.
+fn glance<A: IpHeader>(frame: &[u8]) -> Option<(A, A)> {
+    let header: A::Header = frame.read(ethernet::LEN)?;
+    Packet::<A>::is_ordinary(frame, &header).then_some((A::source(&header), A::destination(&header)))
+}
+
 /// What a glance should see, by the whole parser.
 fn closer_look<A: IpHeader>(frame: &[u8]) -> Option<(A, A)> {
     let packet = Packet::<A>::parse(frame).ok()?;
@@ -238,8 +244,8 @@ proptest! {
             let sum = header.to_header().calc_header_checksum();
             frame[24..26].copy_from_slice(&sum.to_be_bytes());
         }
-        prop_assert_eq!(Packet::<V4>::glance(frame.as_slice()), closer_look::<V4>(&frame));
-        prop_assert_eq!(Packet::<V6>::glance(frame.as_slice()), closer_look::<V6>(&frame));
+        prop_assert_eq!(glance::<V4>(&frame), closer_look::<V4>(&frame));
+        prop_assert_eq!(glance::<V6>(&frame), closer_look::<V6>(&frame));
     }
 
     #[test]
