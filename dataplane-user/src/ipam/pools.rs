@@ -109,7 +109,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// The lowest subnet of the pool that overlaps nothing.
+    /// The lowest subnet of the pool that overlaps nothing: O(n log n) for n networks and routes.
     pub fn first_free(&self, pool: &Pool) -> Option<IpNet> {
         let width = pool.base.max_prefix_len().checked_sub(pool.size)?;
         if pool.size < pool.base.prefix_len() || width == 128 {
@@ -117,23 +117,37 @@ impl Surroundings {
         }
         // A default route is everywhere and claims nothing.
         let host = self.host.iter().filter(|net| net.prefix_len() > 0);
-        let obstacles: Vec<&IpNet> = self.networks.iter().map(|(net, _)| net).chain(host).collect();
+        let obstacles = self.networks.iter().map(|(net, _)| net).chain(host);
+        let mut taken: Vec<(u128, u128)> = obstacles
+            .filter(|net| overlap(net, &pool.base))
+            .map(|net| (bits(net.network()), bits(net.broadcast())))
+            .collect();
+        taken.sort_unstable();
+        // The first and the last address of the lowest subnet that nothing looked at so far is in.
+        let subnet_from = |first: u128| (first, first | ((1 << width) - 1));
         let end = bits(pool.base.broadcast());
-        let mut at = bits(pool.base.network());
-        loop {
-            let candidate = IpNet::new(address(at, pool.base), pool.size).ok()?;
-            let in_the_way = obstacles.iter().filter(|net| overlap(net, &candidate));
-            let Some(last) = in_the_way.map(|net| bits(net.broadcast())).max() else { return Some(candidate) };
-            if last >= end {
+        let (mut first, mut last) = subnet_from(bits(pool.base.network()));
+        for (from, to) in taken {
+            if from > last {
+                break;
+            }
+            if to < first {
+                continue;
+            }
+            let (_, filled) = subnet_from((to >> width) << width);
+            if filled >= end {
                 return None;
             }
-            at = ((last >> width) + 1) << width;
+            (first, last) = subnet_from(filled + 1);
         }
+        IpNet::new(address(first, pool.base), pool.size).ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn net(text: &str) -> IpNet {
@@ -223,5 +237,48 @@ mod tests {
         assert_eq!(pool("10.0.0.0/16", 33), None);
         assert_eq!(pool("::/0", 0), None);
         assert_eq!(pool("10.0.0.0/32", 32), Some(net("10.0.0.0/32")));
+    }
+    #[test]
+    fn nothing_is_found_beyond_the_pool() {
+        let full = |obstacle| Surroundings { networks: vec![], host: vec![net(obstacle)] };
+        let pool = Pool { base: net("10.0.0.0/24"), size: 24 };
+        // It does not reach the pool's end, but no subnet of the pool is free.
+        assert_eq!(full("10.0.0.0/25").first_free(&pool), None);
+        let pool = Pool { base: net("255.255.255.0/24"), size: 25 };
+        assert_eq!(full("255.255.255.0/26").first_free(&pool), Some(net("255.255.255.128/25")));
+        let last = Surroundings { networks: vec![], host: vec![net("255.255.255.0/26"), net("255.255.255.128/26")] };
+        assert_eq!(last.first_free(&pool), None);
+        let pool = Pool { base: net("ffff::/16"), size: 17 };
+        assert_eq!(full("ffff::/18").first_free(&pool), Some(net("ffff:8000::/17")));
+        assert_eq!(full("ffff::/16").first_free(&pool), None);
+    }
+
+    /// Prefixes of one family that are close to each other.
+    fn nets(v6: bool) -> impl Strategy<Value = Vec<IpNet>> {
+        let prefix = move |(host, length): (u8, u8)| match v6 {
+            true => IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(0xfd << 120 | u128::from(host)), 128 - length)),
+            false => IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, host), 32 - length)),
+        };
+        let some = prop::collection::vec((any::<u8>(), prop_oneof![9 => 0..4_u8, 1 => 4..10_u8]), 0..40);
+        some.prop_map(move |all| all.into_iter().map(prefix).map(|net| net.trunc()).collect())
+    }
+
+    proptest! {
+        /// It is the first of all subnets of the pool, one after the other, that is in nobody's way.
+        #[test]
+        fn the_first_that_is_free(
+            (v6, networks, host) in any::<bool>().prop_flat_map(|v6| (Just(v6), nets(v6), nets(v6))),
+            base in 2..8_u8,
+            size in 0..8_u8,
+        ) {
+            let (base, size) = match v6 {
+                true => (net(&format!("fd00::40/{}", 128 - base)).trunc(), 128 - size.min(base)),
+                false => (net(&format!("10.0.0.64/{}", 32 - base)).trunc(), 32 - size.min(base)),
+            };
+            let free = |subnet: &IpNet| networks.iter().chain(&host).all(|net| !overlap(net, subnet));
+            let naive = base.subnets(size).unwrap().find(free);
+            let networks = networks.iter().map(|net| (*net, String::new())).collect();
+            prop_assert_eq!(Surroundings { networks, host: host.clone() }.first_free(&Pool { base, size }), naive);
+        }
     }
 }
