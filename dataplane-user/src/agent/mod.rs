@@ -118,6 +118,7 @@ where
     let handle = Handle::new(sender, agent.paths.clone(), agent.events.clone());
     let mut owner = tokio::spawn(own(agent, watches, commands));
     memory::give_back();
+    memory::let_go_of_code();
     tracing::info!("ready");
 
     let result = tokio::select! {

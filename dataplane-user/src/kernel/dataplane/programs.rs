@@ -20,6 +20,7 @@ use aya_obj::programs::XdpAttachType;
 use tokio::io::unix::AsyncFd;
 
 use super::{Options, error::DataplaneError, maps, sys};
+use crate::kernel::memory;
 
 /// The programs, as `cargo xtask build` made them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SPANDREL_BPF_OBJECT_PATH"));
@@ -222,6 +223,7 @@ fn load(root: &Path, folder: &Path, options: &Options, globals: &Globals) -> Res
         loader.map_pin_path(name, path);
     }
     let mut ebpf = loader.load(OBJECT)?;
+    memory::let_go_of(OBJECT);
 
     for name in CLASSIFIERS {
         let program: &mut SchedClassifier = find(&mut ebpf, name)?;
