@@ -80,7 +80,7 @@ impl Agent {
         let netns = NetNs::open_if_there(&path)?.ok_or_else(|| not_there(&path))?;
         let cookie = netns.cookie()?;
         self.check_foreign(&netns, &path)?;
-        let there = Netlink::open_in(&netns)?.inventory().await?;
+        let there = Netlink::open_in(&netns)?.inventory()?;
         let old = self.find_sandbox(&request, cookie, &path).await?;
         let base = match &old {
             Some(old) => old.clone(),
@@ -328,11 +328,11 @@ impl Agent {
     }
 
     async fn forget_if_vanished(&mut self, id: &Id) {
-        let Some(container) = self.containers.get(id).cloned() else { return };
-        if !self.is_there(&container) {
-            let _expedited = self.grace_periods.expedite();
-            self.forget_sandbox(&container).await.log(&format!("container {}", container.name));
-        }
+        let Some(container) = self.containers.get(id).filter(|container| !self.is_there(container)).cloned() else {
+            return;
+        };
+        let _expedited = self.grace_periods.expedite();
+        self.forget_sandbox(&container).await.log(&format!("container {}", container.name));
     }
 
     /// Has a namespace forgotten as soon as the process has ended by whose number it is known. What is mounted goes with a change of the
@@ -360,6 +360,11 @@ impl Agent {
     pub(super) fn is_there(&self, container: &Container) -> bool {
         let Some(sandbox) = &container.sandbox else { return true };
         if sandbox.cookie == 0 {
+            return true;
+        }
+        // While its names are served, the sockets for that keep it in being, and no other has its number: no thread need enter it.
+        let live = self.live.get(&container.id).filter(|_| self.names.serves(&container.id));
+        if live.is_some_and(|live| live.netns.is_some() && live.netns == NetNsId::of_file(&sandbox.netns).ok()) {
             return true;
         }
         match sandbox_netns(sandbox) {

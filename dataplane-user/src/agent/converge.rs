@@ -15,6 +15,7 @@ use super::error::Troubles;
 use super::events::Events;
 use super::handle::kill_all;
 use super::lifecycle::outcome;
+use super::network::gateways;
 use super::ports::HostPorts;
 use super::state::{Agent, Live, OwnInterfaces, Paths};
 use super::{Options, Work, host};
@@ -25,7 +26,7 @@ use crate::kernel::process::{self, Launcher, Running};
 use crate::kernel::rcu::GracePeriods;
 use crate::kernel::uplink::{HostWatch, UplinkRule};
 use crate::kernel::{Netlink, mount, netns};
-use crate::model::{Container, Error, Result, State};
+use crate::model::{Container, Driver, Error, Result, State};
 use crate::store::{Contents, Store};
 
 impl Agent {
@@ -87,10 +88,12 @@ impl Agent {
         agent.sweep_links().await?;
 
         let own = agent.own_interfaces.clone();
-        let is_ours = Arc::new(move |name: &str, _: u32| own.contains(name));
-        let rule = UplinkRule { names: agent.options.uplinks.clone(), is_ours };
+        let own = Arc::new(move |name: &str| own.addresses(name));
+        let rule = UplinkRule { names: agent.options.uplinks.clone(), own };
         let watch = HostWatch::start(&agent.netlink, rule).await?;
         agent.host = watch.current();
+        let networks = agent.networks.values().filter(|network| network.driver == Driver::Bridge);
+        agent.dataplane.expect_gateways(networks.map(|network| (network.slot, gateways(network))));
         agent.apply_host()?;
         agent.converge().await?;
         Ok((agent, watch))
@@ -101,7 +104,7 @@ impl Agent {
         for network in contents.networks {
             self.ipam.add_network(&network);
             self.network_slots.insert(network.slot.into());
-            self.own_interfaces.add(&network.bridge);
+            self.own_interfaces.add(&network.bridge, network.bridge_addresses().collect());
             self.networks.insert(network.id, network);
         }
         self.blocks = contents.blocks.into_iter().map(|block| (block.subnet, block)).collect();
@@ -109,7 +112,7 @@ impl Agent {
             for endpoint in &container.endpoints {
                 self.ipam.restore(endpoint)?;
                 self.endpoint_slots.insert(endpoint.slot.into());
-                self.own_interfaces.add(&endpoint.host_interface);
+                self.own_interfaces.add(&endpoint.host_interface, Vec::new());
             }
             if !matches!(container.state, State::Exited { .. }) {
                 container.ports.iter().for_each(|port| _ = self.port_slots.insert(port.slot.into()));
@@ -122,7 +125,7 @@ impl Agent {
     /// Deletes interfaces that bear our mark and are not on record.
     async fn sweep_links(&mut self) -> Result<()> {
         let alias = self.paths.alias();
-        for link in self.netlink.links().await? {
+        for link in self.netlink.links()? {
             if link.alias == alias && !self.own_interfaces.contains(&link.name) {
                 tracing::info!("removing the left-over interface {}", link.name);
                 self.netlink.delete_link(&link.name).await?;

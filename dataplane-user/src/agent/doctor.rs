@@ -112,7 +112,7 @@ impl Seen {
     /// Looks.
     pub async fn look(run_dir: &Path) -> Result<Self> {
         let paths = Paths::new(run_dir);
-        let links = Netlink::open()?.links().await?;
+        let links = Netlink::open()?.links()?;
         let all = |directory: PathBuf| unknown(&directory, &BTreeSet::new());
         let (namespaces, directories) = (all(paths.all_netns()), all(paths.all_containers()));
         Ok(Seen { paths, links, namespaces, directories })

@@ -109,7 +109,7 @@ impl Agent {
             },
             requested: request,
         };
-        self.own_interfaces.add(&endpoint.host_interface);
+        self.own_interfaces.add(&endpoint.host_interface, Vec::new());
         Ok(endpoint)
     }
 
@@ -165,7 +165,7 @@ impl Agent {
             Error::Internal(format!("the bridge {} of network {} is missing", network.bridge, network.name))
         })?;
         let spec = self.veth_spec(container, &endpoint, network, bridge);
-        self.own_interfaces.add(&spec.host_name);
+        self.own_interfaces.add(&spec.host_name, Vec::new());
         let (id, slot) = (container.id, network.slot);
         let (veth, netns) = match container.engine() {
             Some(engine) => {

@@ -234,7 +234,7 @@ impl Agent {
         let Some(netns) = NetNs::open_if_there(&sandbox.netns)? else { return Ok(false) };
         let before = (sandbox.clone(), container.endpoints.clone());
         sandbox.cookie = netns.cookie()?;
-        let links = Netlink::open_in(&netns)?.links().await?;
+        let links = Netlink::open_in(&netns)?.links()?;
         let mut all = true;
         let mut published = std::mem::take(&mut sandbox.interfaces);
         for endpoint in &mut container.endpoints {

@@ -212,7 +212,6 @@ impl Agent {
         let Some(network) = self.networks.get(id).filter(|network| network.driver == Driver::Bridge).cloned() else {
             return Ok(());
         };
-        self.own_interfaces.add(&network.bridge);
         let spec = BridgeSpec {
             name: network.bridge.clone(),
             alias: self.paths.alias(),
@@ -220,7 +219,12 @@ impl Agent {
             mac: None,
             addresses: network.bridge_addresses().collect(),
         };
+        self.own_interfaces.add(&network.bridge, spec.addresses.clone());
         let bridge = self.netlink.ensure_bridge(&spec).await?;
+        if bridge.changed {
+            // Its subnets may have been elsewhere before.
+            self.dataplane.routes_changed()?;
+        }
         let config = network_config(&network, &bridge);
         self.bridges.insert(network.id, bridge);
 
@@ -251,6 +255,7 @@ impl Agent {
             troubles.note(self.dataplane.remove_network(network.slot));
             troubles.extend(self.delete_own_link(&network.bridge).await);
             self.bridges.remove(&network.id);
+            troubles.note(self.dataplane.routes_changed());
         }
         troubles
     }
@@ -309,7 +314,7 @@ impl Agent {
             tracing::warn!("looking for interfaces that were handed over: {error}");
             false
         });
-        let links = match self.netlink.links().await {
+        let links = match self.netlink.links() {
             Ok(links) => links,
             Err(error) => {
                 tracing::warn!("cannot look at the interfaces: {error}");
@@ -370,13 +375,18 @@ fn bare_network(name: &str, driver: Driver) -> Network {
     }
 }
 
+/// The host's own addresses on a network.
+pub(super) fn gateways(network: &Network) -> Vec<IpAddr> {
+    network.bridge_addresses().map(|address| address.addr()).collect()
+}
+
 fn network_config(network: &Network, bridge: &Bridge) -> NetworkConfig {
     NetworkConfig {
         slot: network.slot,
         bridge: network.bridge.clone(),
         bridge_ifindex: bridge.ifindex,
         subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
-        gateways: network.bridge_addresses().map(|address| address.addr()).collect(),
+        gateways: gateways(network),
         internal: network.internal,
         isolated: network.is_isolated(),
         icc: network.bridge_options.icc,

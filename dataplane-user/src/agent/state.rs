@@ -1,6 +1,6 @@
 //! The state that one task owns, and look-ups in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -80,21 +80,26 @@ impl Paths {
     }
 }
 
-/// Names of the interfaces that are ours; shared with the one who looks for uplinks.
+/// Names of the interfaces that are ours, with the addresses that they were given; shared with the one who looks for uplinks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct OwnInterfaces(Arc<RwLock<BTreeSet<String>>>);
+pub(super) struct OwnInterfaces(Arc<RwLock<BTreeMap<String, Vec<IpNet>>>>);
 
 impl OwnInterfaces {
-    pub(super) fn add(&self, name: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_string());
+    pub(super) fn add(&self, name: &str, addresses: Vec<IpNet>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), addresses);
     }
 
     pub(super) fn remove(&self, name: &str) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
+    /// The addresses of one of ours.
+    pub(super) fn addresses(&self, name: &str) -> Option<Vec<IpNet>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(name)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt;
 use ipnet::IpNet;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo};
 
 use super::error::{Context, Error, Result};
@@ -24,17 +24,22 @@ pub(super) struct Address {
 
 impl Netlink {
     /// Every address of the namespace, in the kernel's order (primary before secondary).
-    pub(super) async fn addresses(&self) -> Result<Vec<Address>> {
-        let request = self.handle.address().get();
-        let messages: Vec<_> = request.execute().try_collect().await.map_err(io_error).to(|| "list the addresses")?;
-        Ok(messages.into_iter().filter_map(Address::from_message).collect())
+    pub(super) fn addresses(&self) -> Result<Vec<Address>> {
+        let mut addresses = Vec::new();
+        let take = |message| match message {
+            RouteNetlinkMessage::NewAddress(message) => addresses.extend(Address::from_message(message)),
+            _ => {}
+        };
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        self.list(request, take).to(|| "list the addresses")?;
+        Ok(addresses)
     }
 
     /// Makes the addresses of `link` exactly `wanted`, but for the IPv6 link-local ones, which are the kernel's own.
     /// Returns whether anything was to do.
     pub(super) async fn set_addresses(&self, link: &Link, wanted: &[IpNet]) -> Result<bool> {
         let mut changed = false;
-        for address in self.addresses_of(link).await? {
+        for address in self.addresses_of(link)? {
             let known = wanted.contains(&address.network);
             if !known && is_ipv6_link_local(address.network.addr()) || known && address.is_usable() {
                 continue;
@@ -46,7 +51,7 @@ impl Netlink {
                 result => result.to(|| format!("remove address {} from {}", address.network, link.name))?,
             }
         }
-        let present = self.addresses_of(link).await?;
+        let present = self.addresses_of(link)?;
         for network in wanted.iter().filter(|network| present.iter().all(|address| address.network != **network)) {
             changed = true;
             self.add_address(link, *network).await?;
@@ -62,8 +67,8 @@ impl Netlink {
         Ok(())
     }
 
-    async fn addresses_of(&self, link: &Link) -> Result<Vec<Address>> {
-        let mut addresses = self.addresses().await?;
+    fn addresses_of(&self, link: &Link) -> Result<Vec<Address>> {
+        let mut addresses = self.addresses()?;
         addresses.retain(|address| address.ifindex == link.ifindex);
         Ok(addresses)
     }
@@ -83,7 +88,7 @@ impl Netlink {
 }
 
 impl Address {
-    fn from_message(message: AddressMessage) -> Option<Self> {
+    pub(super) fn from_message(message: AddressMessage) -> Option<Self> {
         let mut address = None;
         let mut local = None;
         let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());

@@ -19,8 +19,8 @@ pub struct Inventory {
 
 impl Netlink {
     /// What there is in the namespace that this connection leads to.
-    pub async fn inventory(&self) -> Result<Inventory> {
-        let (links, routes) = (self.links().await?, self.routes().await?);
+    pub fn inventory(&self) -> Result<Inventory> {
+        let (links, routes) = (self.links()?, self.routes()?);
         let through = |v6: bool| {
             let mut defaults = routes.unicast.iter().filter(|route| is_default(route, v6));
             let link = |route: &Route| links.iter().find(|link| link.ifindex == route.ifindex);
@@ -48,11 +48,11 @@ impl Netlink {
         if link.mac != Some(spec.mac) {
             faults.push(format!("interface {name} has another MAC address"));
         }
-        let addresses = inside.addresses().await?;
+        let addresses = inside.addresses()?;
         let here = |wanted| addresses.iter().any(|a| a.ifindex == link.ifindex && a.network == wanted);
         let missing = spec.addresses.iter().filter(|wanted| !here(**wanted));
         faults.extend(missing.map(|wanted| format!("interface {name} has no address {wanted}")));
-        let routes = inside.routes().await?.unicast;
+        let routes = inside.routes()?.unicast;
         let leads = |gateway| {
             let mut routes = routes.iter();
             routes.any(|r| r.ifindex == link.ifindex && r.destination.prefix_len() == 0 && r.gateway == Some(gateway))

@@ -3,13 +3,14 @@
 //! Bridges are made in `bridge`, veth pairs in `veth`, addresses and routes set in `address` and `route`; `deletion` deletes.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    BridgePortState, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkFlags,
-    LinkInfo, LinkLayerType, LinkMessage,
+    BridgePortState, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use rtnetlink::proto::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::Socket;
@@ -23,6 +24,8 @@ use super::prompt;
 #[derive(Clone, Debug)]
 pub struct Netlink {
     pub(super) handle: Handle,
+    /// A socket of its own for lists.
+    pub(super) lists: Arc<Mutex<Socket>>,
     /// Where the connection leads, for what can only be done by entering it (sysctls).
     pub(super) netns: Arc<NetNs>,
 }
@@ -78,18 +81,19 @@ pub(super) struct PortFlags {
 impl Netlink {
     /// Connects to the namespace of the calling thread. Must be called within a tokio runtime, like everything here.
     pub fn open() -> Result<Self> {
-        Self::with_socket(Socket::new(NETLINK_ROUTE), NetNs::home()?)
+        Self::with_sockets(sockets(), NetNs::home()?)
     }
 
     /// Connects to another namespace.
     pub fn open_in(netns: &NetNs) -> Result<Self> {
         // A netlink socket belongs for good to the namespace it was made in.
-        Self::with_socket(netns.run(|| Socket::new(NETLINK_ROUTE))?, netns.try_clone()?)
+        Self::with_sockets(netns.run(sockets)?, netns.try_clone()?)
     }
 
-    fn with_socket(socket: io::Result<Socket>, netns: NetNs) -> Result<Self> {
-        let handle = socket.and_then(prompt::serve).to(|| "open a routing netlink socket")?;
-        Ok(Self { handle, netns: Arc::new(netns) })
+    fn with_sockets(sockets: io::Result<[Socket; 2]>, netns: NetNs) -> Result<Self> {
+        let served = sockets.and_then(|[requests, lists]| Ok((prompt::serve(requests)?, lists)));
+        let (handle, lists) = served.to(|| "open a routing netlink socket")?;
+        Ok(Self { handle, lists: Arc::new(Mutex::new(lists)), netns: Arc::new(netns) })
     }
 
     /// The interface called `name`.
@@ -105,10 +109,17 @@ impl Netlink {
     }
 
     /// Every interface of the namespace.
-    pub async fn links(&self) -> Result<Vec<Link>> {
-        let messages: Vec<_> =
-            self.handle.link().get().execute().try_collect().await.map_err(io_error).to(|| "list the interfaces")?;
-        Ok(messages.iter().map(Link::from_message).collect())
+    pub fn links(&self) -> Result<Vec<Link>> {
+        let mut request = LinkMessage::default();
+        // Of what is not kept, counters are the most.
+        request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let mut links = Vec::new();
+        let take = |message| match message {
+            RouteNetlinkMessage::NewLink(message) => links.push(Link::from_message(&message)),
+            _ => {}
+        };
+        self.list(RouteNetlinkMessage::GetLink(request), take).to(|| "list the interfaces")?;
+        Ok(links)
     }
 
     /// The interface called `name`, which was just made.
@@ -246,6 +257,11 @@ impl Link {
             _ => {}
         }
     }
+}
+
+/// One for requests and one for lists, in the namespace of the calling thread.
+fn sockets() -> io::Result<[Socket; 2]> {
+    Ok([Socket::new(NETLINK_ROUTE)?, Socket::new(NETLINK_ROUTE)?])
 }
 
 /// The single answer to a look-up; that there is no such device is an answer too.

@@ -17,6 +17,7 @@ pub mod firewall;
 mod inspect;
 pub mod limits;
 mod link;
+mod listing;
 pub mod log;
 mod macvlan;
 mod members;

@@ -1,31 +1,37 @@
-//! Which of the kernel's messages about links, addresses and routes can alter what the host looks like (`uplink`): those about the agent's own
-//! veths cannot, and they are most of what it hears. To look at a host takes the longer the more interfaces it has.
+//! Which of the kernel's messages about links, addresses and routes can alter what the host looks like (`uplink`): those about what the agent
+//! did to its own veths and bridges cannot, and they are most of what it hears. To look at a host takes the longer the more interfaces it has.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use rtnetlink::packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::uplink::IsOurs;
+use super::address::Address;
+use super::route;
+use super::uplink::Own;
 
 /// What was heard so far of the agent's own interfaces.
 pub(super) struct News {
-    is_ours: IsOurs,
-    /// Numbers of its veths. When one's deletion is heard of, its name may be forgotten already.
-    veths: HashSet<u32>,
-    /// Its bridges, and whether they were switched on.
-    bridges: HashMap<u32, bool>,
+    own: Own,
+    /// Its veths and bridges by number, with the addresses that it gave them. When one's deletion is heard of, its name may be forgotten
+    /// already.
+    interfaces: HashMap<u32, Vec<IpNet>>,
 }
 
 impl News {
     /// Nothing has been heard.
-    pub(super) fn new(is_ours: IsOurs) -> Self {
-        News { is_ours, veths: HashSet::new(), bridges: HashMap::new() }
+    pub(super) fn new(own: Own) -> Self {
+        News { own, interfaces: HashMap::new() }
     }
 
     /// Whether what the kernel says in one datagram can alter anything; in doubt it can.
     pub(super) fn is_news(&mut self, mut datagram: &[u8]) -> bool {
+        use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink, NewRoute};
         let mut news = datagram.is_empty();
         while !datagram.is_empty() {
             let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram) else { return true };
@@ -33,8 +39,12 @@ impl News {
             let length = NetlinkBuffer::new(datagram).length() as usize;
             datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
             news |= match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => self.is_news_of_link(&link, false),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => self.is_news_of_link(&link, true),
+                NetlinkPayload::InnerMessage(NewLink(link)) => self.is_news_of_link(&link, false),
+                NetlinkPayload::InnerMessage(DelLink(link)) => self.is_news_of_link(&link, true),
+                NetlinkPayload::InnerMessage(NewAddress(address) | DelAddress(address)) => {
+                    self.is_news_of_address(address)
+                }
+                NetlinkPayload::InnerMessage(NewRoute(route) | DelRoute(route)) => self.is_news_of_route(&route),
                 _ => true,
             };
         }
@@ -43,17 +53,16 @@ impl News {
 
     /// Some messages were lost.
     pub(super) fn forget(&mut self) {
-        self.veths.clear();
-        self.bridges.clear();
+        self.interfaces.clear();
     }
 
     fn is_news_of_link(&mut self, link: &LinkMessage, deleted: bool) -> bool {
         let index = link.header.index;
         // What the bridge's family says is about its ports.
         let of_port = link.header.interface_family == AddressFamily::Bridge;
-        if deleted && self.veths.contains(&index) {
+        if deleted && self.interfaces.contains_key(&index) {
             if !of_port {
-                self.veths.remove(&index);
+                self.interfaces.remove(&index);
             }
             return false;
         }
@@ -61,26 +70,38 @@ impl News {
             LinkAttribute::IfName(name) => Some(name),
             _ => None,
         });
-        if !name.is_some_and(|name| (self.is_ours)(name, index)) {
-            self.veths.remove(&index);
+        let Some(addresses) = name.and_then(|name| (self.own)(name)) else {
+            self.interfaces.remove(&index);
             return true;
+        };
+        if of_port {
+            return false;
         }
-        match kind(link) {
-            _ if of_port => false,
-            Some(InfoKind::Veth) => {
-                if !deleted {
-                    self.veths.insert(index);
-                }
-                false
-            }
-            Some(InfoKind::Bridge) if !deleted => {
-                let up = link.header.flags.contains(LinkFlags::Up);
-                self.bridges.insert(index, up) != Some(up)
-            }
-            _ => {
-                self.bridges.remove(&index);
-                true
-            }
+        let known = matches!(kind(link), Some(InfoKind::Veth | InfoKind::Bridge));
+        if known && !deleted {
+            self.interfaces.insert(index, addresses);
+        }
+        !known
+    }
+
+    /// An address that the agent gave is known without a look.
+    fn is_news_of_address(&self, message: AddressMessage) -> bool {
+        let Some(given) = self.interfaces.get(&message.header.index) else { return true };
+        Address::from_message(message).is_none_or(|address| !given.contains(&address.network))
+    }
+
+    /// So are the routes that come with it; those to a link's neighbours and to many at a time are nobody's concern.
+    fn is_news_of_route(&self, message: &RouteMessage) -> bool {
+        let Some(given) = self.interfaces.get(&route::interface(message)) else { return true };
+        let own = |address: IpAddr| given.iter().any(|net| net.addr() == address);
+        match message.header.kind {
+            RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast => false,
+            RouteType::Local => route::local_address(message).is_none_or(|(_, address)| !own(address)),
+            RouteType::Unicast => route::Route::from_message(message).iter().any(|route| {
+                let with_address = given.iter().any(|net| net.trunc() == route.destination);
+                route.gateway.is_some() || !(with_address || route.is_link_local())
+            }),
+            _ => true,
         }
     }
 }
@@ -99,12 +120,18 @@ fn kind(link: &LinkMessage) -> Option<&InfoKind> {
 mod tests {
     use std::sync::Arc;
 
+    use rtnetlink::RouteMessageBuilder;
+    use rtnetlink::packet_route::address::AddressAttribute;
+    use rtnetlink::packet_route::link::LinkFlags;
+
     use super::*;
 
-    const OURS: [&str; 2] = ["veth1", "br-1"];
-
     fn news() -> News {
-        News::new(Arc::new(|name: &str, _| OURS.contains(&name)))
+        News::new(Arc::new(|name: &str| match name {
+            "veth1" => Some(vec![]),
+            "br-1" => Some(vec!["10.9.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()]),
+            _ => None,
+        }))
     }
 
     fn link(index: u32, name: &str, kind: InfoKind, up: bool) -> LinkMessage {
@@ -143,7 +170,7 @@ mod tests {
         assert!(!news.is_news(&new(link(7, "veth1", InfoKind::Veth, false))));
         assert!(!news.is_news(&new(link(7, "veth1", InfoKind::Veth, true))));
         // Its name is forgotten before its end is heard of.
-        news.is_ours = Arc::new(|_: &str, _| false);
+        news.own = Arc::new(|_: &str| None);
         let mut port = link(7, "veth1", InfoKind::Veth, true);
         port.header.interface_family = AddressFamily::Bridge;
         assert!(!news.is_news(&gone(port)));
@@ -162,14 +189,63 @@ mod tests {
         assert!(news.is_news(&[]) && news.is_news(&[1, 2, 3]));
     }
 
+    fn address(index: u32, text: &str) -> AddressMessage {
+        let net: IpNet = text.parse().unwrap();
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        message.header.prefix_len = net.prefix_len();
+        message.attributes = vec![AddressAttribute::Address(net.addr())];
+        message
+    }
+
+    /// `kind` of route to a prefix through an interface, via a next hop if there is one.
+    fn route(index: u32, kind: RouteType, to: &str, via: Option<&str>) -> RouteMessage {
+        let to: IpNet = to.parse().unwrap();
+        let builder = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to.addr(), to.prefix_len()).unwrap();
+        let builder = builder.output_interface(index).kind(kind);
+        match via {
+            Some(via) => builder.gateway(via.parse().unwrap()).unwrap().build(),
+            None => builder.build(),
+        }
+    }
+
     #[test]
-    fn a_bridge_of_ours_is_news_when_it_comes_goes_or_is_switched() {
+    fn a_bridge_of_ours_is_no_news_with_what_it_was_given() {
+        use RouteNetlinkMessage::{DelAddress, DelRoute, NewAddress, NewRoute};
         let mut news = news();
-        assert!(news.is_news(&new(link(3, "br-1", InfoKind::Bridge, false))));
-        assert!(news.is_news(&new(link(3, "br-1", InfoKind::Bridge, true))));
-        assert!(!news.is_news(&new(link(3, "br-1", InfoKind::Bridge, true))));
-        assert!(news.is_news(&gone(link(3, "br-1", InfoKind::Bridge, true))));
-        assert!(news.is_news(&new(link(3, "br-1", InfoKind::Bridge, true))));
+        let mut hears = |message| news.is_news(&bytes(vec![message]));
+        let bridge = |up| link(3, "br-1", InfoKind::Bridge, up);
+        assert!(hears(NewAddress(address(3, "10.9.0.1/24"))), "nobody knows yet what number 3 is");
+        assert!(!hears(RouteNetlinkMessage::NewLink(bridge(false))));
+        assert!(!hears(RouteNetlinkMessage::NewLink(bridge(true))));
+        for (kind, to) in [
+            (RouteType::Local, "10.9.0.1/32"),
+            (RouteType::Unicast, "10.9.0.0/24"),
+            (RouteType::Broadcast, "10.9.0.255/32"),
+            (RouteType::Local, "fd00::1/128"),
+            (RouteType::Unicast, "fd00::/64"),
+            (RouteType::Anycast, "fd00::/128"),
+            (RouteType::Unicast, "fe80::/64"),
+            (RouteType::Multicast, "ff00::/8"),
+        ] {
+            assert!(!hears(NewRoute(route(3, kind, to, None))), "{to}");
+            assert!(!hears(DelRoute(route(3, kind, to, None))), "{to}");
+            assert!(hears(NewRoute(route(4, kind, to, None))), "{to} of another interface");
+        }
+        for text in ["10.9.0.1/24", "fd00::1/64"] {
+            assert!(!hears(NewAddress(address(3, text))) && !hears(DelAddress(address(3, text))));
+            assert!(hears(NewAddress(address(4, text))));
+        }
+        // What somebody else did to it.
+        for text in ["10.9.0.2/24", "10.9.0.1/16", "fe80::1/64"] {
+            assert!(hears(NewAddress(address(3, text))), "{text}");
+        }
+        assert!(hears(NewRoute(route(3, RouteType::Local, "10.9.0.2/32", None))));
+        assert!(hears(NewRoute(route(3, RouteType::Unicast, "10.8.0.0/16", None))));
+        assert!(hears(NewRoute(route(3, RouteType::Unicast, "10.9.0.0/24", Some("10.9.0.7")))));
+        assert!(hears(NewRoute(route(3, RouteType::BlackHole, "10.9.0.0/24", None))));
+        assert!(!hears(RouteNetlinkMessage::DelLink(bridge(true))));
+        assert!(hears(NewAddress(address(3, "10.9.0.1/24"))), "another one may have its number");
     }
 
     #[test]

@@ -1,15 +1,13 @@
 //! Routes: the default routes of a container's interface, and a view of the main table.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType, RouteVia};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::error::{Context, Error, Result};
+use super::error::{Context, Result};
 use super::link::{Link, Netlink, io_error};
 
 /// A unicast route of the main table, through one interface. A multipath route counts once for each.
@@ -27,39 +25,40 @@ pub(super) struct Route {
 pub(super) struct Routes {
     /// The unicast routes of the main table.
     pub(super) unicast: Vec<Route>,
-    /// The single addresses that the host takes as its own (type local; broadcast and anycast are other types).
-    pub(super) local: BTreeSet<IpAddr>,
+    /// The single addresses that the host takes as its own (type local; broadcast and anycast are other types), each with its interface.
+    pub(super) local: Vec<(u32, IpAddr)>,
 }
 
 impl Netlink {
     /// The routes of both families.
-    pub(super) async fn routes(&self) -> Result<Routes> {
-        let messages = self.route_messages().await?;
-        Ok(Routes {
-            unicast: messages.iter().flat_map(Route::from_message).collect(),
-            local: messages.iter().filter_map(local_address).collect(),
-        })
+    pub(super) fn routes(&self) -> Result<Routes> {
+        let mut routes = Routes::default();
+        self.each_route(|message| {
+            routes.unicast.extend(Route::from_message(&message));
+            routes.local.extend(local_address(&message));
+        })?;
+        Ok(routes)
     }
 
     /// Makes the default routes through `link` exactly those via `gateways`. Returns whether anything was to do.
     pub(super) async fn set_default_routes(&self, link: &Link, gateways: &[IpAddr]) -> Result<bool> {
-        let mut present = Vec::new();
-        let mut changed = false;
-        for message in self.route_messages().await? {
+        let (mut present, mut unwanted) = (Vec::new(), Vec::new());
+        self.each_route(|message| {
             let routes = Route::from_message(&message);
-            let [route] = routes.as_slice() else { continue };
+            let [route] = routes.as_slice() else { return };
             if route.ifindex != link.ifindex || route.destination.prefix_len() != 0 {
-                continue;
+                return;
             }
             match route.gateway {
                 Some(gateway) if gateways.contains(&gateway) => present.push(gateway),
-                _ => {
-                    changed = true;
-                    match self.handle.route().del(message).execute().await.map_err(io_error) {
-                        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-                        result => result.to(|| format!("remove a default route from {}", link.name))?,
-                    }
-                }
+                _ => unwanted.push(message),
+            }
+        })?;
+        let mut changed = !unwanted.is_empty();
+        for message in unwanted {
+            match self.handle.route().del(message).execute().await.map_err(io_error) {
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                result => result.to(|| format!("remove a default route from {}", link.name))?,
             }
         }
         for gateway in gateways.iter().filter(|gateway| !present.contains(gateway)) {
@@ -89,7 +88,7 @@ impl Netlink {
         if routes.is_empty() {
             return Ok(false);
         }
-        let present = self.routes().await?.unicast;
+        let present = self.routes()?.unicast;
         let mut changed = false;
         for &(destination, gateway) in routes {
             let is_it = |route: &Route| {
@@ -106,18 +105,19 @@ impl Netlink {
         Ok(changed)
     }
 
-    async fn route_messages(&self) -> Result<Vec<RouteMessage>> {
-        let mut messages = Vec::new();
-        for (family, request) in [
-            (AddressFamily::Inet, RouteMessageBuilder::<Ipv4Addr>::new().build()),
-            (AddressFamily::Inet6, RouteMessageBuilder::<Ipv6Addr>::new().build()),
-        ] {
-            let answers = self.handle.route().get(request).execute().try_collect::<Vec<_>>().await;
-            let answers = answers.map_err(io_error).map_err(|error| Error::io("list the routes", error))?;
-            // Without IPv6 in the kernel, asking for its routes is answered with those of all families.
-            messages.extend(answers.into_iter().filter(|message| message.header.address_family == family));
+    /// Goes through the routes of both families.
+    fn each_route(&self, mut take: impl FnMut(RouteMessage)) -> Result<()> {
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            let take = |message| match message {
+                // Without IPv6 in the kernel, asking for its routes is answered with those of all families.
+                RouteNetlinkMessage::NewRoute(message) if message.header.address_family == family => take(message),
+                _ => {}
+            };
+            self.list(RouteNetlinkMessage::GetRoute(request), take).to(|| "list the routes")?;
         }
-        Ok(messages)
+        Ok(())
     }
 }
 
@@ -128,7 +128,7 @@ impl Route {
     }
 
     /// Empty unless it is a unicast route of the main table.
-    fn from_message(message: &RouteMessage) -> Vec<Self> {
+    pub(super) fn from_message(message: &RouteMessage) -> Vec<Self> {
         let mut table = u32::from(message.header.table);
         let mut destination = None;
         let mut hops = Vec::new();
@@ -169,15 +169,24 @@ impl Route {
     }
 }
 
-/// The address that a route of type local is for; whole networks of them (127.0.0.0/8) are passed over.
-fn local_address(message: &RouteMessage) -> Option<IpAddr> {
+/// The address that a route of type local is for, and its interface; whole networks of them (127.0.0.0/8) are passed over.
+pub(super) fn local_address(message: &RouteMessage) -> Option<(u32, IpAddr)> {
     let destination = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(value) => address(value),
         _ => None,
     })?;
     let whole = if destination.is_ipv4() { 32 } else { 128 };
     (message.header.kind == RouteType::Local && message.header.destination_prefix_length == whole)
-        .then_some(destination)
+        .then_some((interface(message), destination))
+}
+
+/// The interface that a route leads through; 0 if there are several or none.
+pub(super) fn interface(message: &RouteMessage) -> u32 {
+    let found = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(ifindex) => Some(*ifindex),
+        _ => None,
+    });
+    found.unwrap_or_default()
 }
 
 fn default_route(gateway: IpAddr, ifindex: u32) -> RouteMessage {

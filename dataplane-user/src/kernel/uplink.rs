@@ -2,7 +2,7 @@
 //!
 //! It only looks: what is done with a change is the agent's business.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -46,8 +46,8 @@ const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Ipv6Route,
 ];
 
-/// Tells by name and number whether an interface belongs to the agent itself.
-pub type IsOurs = Arc<dyn Fn(&str, u32) -> bool + Send + Sync>;
+/// Tells by name which interfaces belong to the agent itself: the addresses that it gave them, none of anybody else's.
+pub type Own = Arc<dyn Fn(&str) -> Option<Vec<IpNet>> + Send + Sync>;
 
 /// Which interfaces are uplinks.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ pub struct UplinkRule {
     /// Exactly these, as far as they exist. Empty: every interface that is up, not loopback, not ours, and holds a route.
     pub names: Vec<String>,
     /// Tells the agent's own interfaces.
-    pub is_ours: IsOurs,
+    pub own: Own,
 }
 
 /// An interface through which the outside is reached.
@@ -96,7 +96,8 @@ pub enum LinkType {
 pub struct HostView {
     /// The uplinks, by number.
     pub uplinks: Vec<UplinkInfo>,
-    /// Every unicast address that is the host's own, on any interface, loopback included.
+    /// Every unicast address that is the host's own, on any interface, loopback included; but for those that the agent gave its own
+    /// interfaces.
     pub local_addresses: BTreeSet<IpAddr>,
     /// The destinations of all unicast routes of the main table but default, link-local, and those through our own interfaces.
     pub routes: Vec<IpNet>,
@@ -106,10 +107,10 @@ pub struct HostView {
 }
 
 /// Looks at the host once.
-pub async fn snapshot(netlink: &Netlink, rule: &UplinkRule) -> Result<HostView> {
-    let links = netlink.links().await?;
-    let addresses = netlink.addresses().await?;
-    let routes = netlink.routes().await?;
+pub fn snapshot(netlink: &Netlink, rule: &UplinkRule) -> Result<HostView> {
+    let links = netlink.links()?;
+    let addresses = netlink.addresses()?;
+    let routes = netlink.routes()?;
     Ok(view(&links, &addresses, &routes, rule))
 }
 
@@ -129,9 +130,8 @@ impl HostWatch {
         // SAFETY: the socket owns its descriptor, which stays open until `changes` is dropped.
         let changes = unsafe { AsyncFd::register_with_interest(changes, Interest::READABLE) };
         let changes = changes.to(|| "listen for changes of links, addresses and routes")?;
-        // A connection of its own: the kernel refuses a second listing on a socket while a first one goes on.
-        let netlink = Netlink::open_in(&netlink.netns)?;
-        let (sender, view) = watch::channel(snapshot(&netlink, &rule).await?);
+        let netlink = netlink.clone();
+        let (sender, view) = watch::channel(snapshot(&netlink, &rule)?);
         let heard = Arc::new(Notify::new());
         let hears = heard.clone();
         let task = tokio::spawn(async move {
@@ -175,12 +175,12 @@ async fn follow(
     sender: &watch::Sender<HostView>,
     heard: &Notify,
 ) -> Result<()> {
-    let mut news = News::new(rule.is_ours.clone());
+    let mut news = News::new(rule.own.clone());
     loop {
         drain(changes, &mut news, heard).await?;
         tokio::time::sleep(SETTLE).await;
         loop {
-            match snapshot(netlink, rule).await {
+            match snapshot(netlink, rule) {
                 Ok(new) => {
                     sender.send_modify(|view| *view = HostView { revision: view.revision.wrapping_add(1), ..new });
                     break;
@@ -233,12 +233,13 @@ async fn drain(changes: &AsyncFd<Socket>, news: &mut News, heard: &Notify) -> Re
 
 /// Puts a view together from what the kernel listed.
 fn view(links: &[Link], addresses: &[Address], routes: &Routes, rule: &UplinkRule) -> HostView {
-    let ours = |link: &Link| (rule.is_ours)(&link.name, link.ifindex);
+    let own: HashMap<u32, Vec<IpNet>> =
+        links.iter().filter_map(|link| Some((link.ifindex, (rule.own)(&link.name)?))).collect();
     let is_uplink = |link: &Link| {
         if rule.names.is_empty() {
             link.up
                 && link.layer != LinkLayerType::Loopback
-                && !ours(link)
+                && !own.contains_key(&link.ifindex)
                 && routes.unicast.iter().any(|route| leads_outside(route, link))
         } else {
             rule.names.contains(&link.name)
@@ -254,12 +255,13 @@ fn view(links: &[Link], addresses: &[Address], routes: &Routes, rule: &UplinkRul
         .collect();
     uplinks.sort_by_key(|uplink| uplink.ifindex);
 
-    let own: BTreeSet<u32> = links.iter().filter(|link| ours(link)).map(|link| link.ifindex).collect();
-    let elsewhere = routes.unicast.iter().filter(|route| !own.contains(&route.ifindex) && !route.is_link_local());
+    let elsewhere = routes.unicast.iter().filter(|route| !own.contains_key(&route.ifindex) && !route.is_link_local());
     let destinations = elsewhere.map(|route| route.destination.trunc()).filter(|network| network.prefix_len() != 0);
     let destinations: BTreeSet<IpNet> = destinations.collect();
-
-    HostView { uplinks, local_addresses: routes.local.clone(), routes: destinations.into_iter().collect(), revision: 0 }
+    let given = |ifindex, address| own.get(ifindex).is_some_and(|given| given.iter().any(|net| net.addr() == address));
+    let local = routes.local.iter().filter(|(ifindex, address)| !given(ifindex, *address));
+    let local_addresses = local.map(|(_, address)| *address).collect();
+    HostView { uplinks, local_addresses, routes: destinations.into_iter().collect(), revision: 0 }
 }
 
 /// A route through `link` that leads to more than its neighbours' link-local addresses.

@@ -355,6 +355,11 @@ impl Dataplane {
         Ok(())
     }
 
+    /// Notes the gateways of networks that an earlier agent has made, so that they stay the host's own until each network is set again.
+    pub fn expect_gateways(&mut self, gateways: impl Iterator<Item = (u16, Vec<IpAddr>)>) {
+        self.gateways.extend(gateways);
+    }
+
     /// Tells which addresses are the host's own; gateways of networks are so anyway.
     ///
     /// # Errors

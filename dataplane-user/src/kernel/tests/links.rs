@@ -36,22 +36,16 @@ fn veth(bridge_ifindex: u32) -> VethSpec {
     }
 }
 
-async fn networks(netlink: &Netlink, link: &Link) -> Vec<IpNet> {
-    let mut networks: Vec<_> = netlink
-        .addresses()
-        .await
-        .unwrap()
-        .into_iter()
-        .filter(|a| a.ifindex == link.ifindex)
-        .map(|a| a.network)
-        .collect();
+fn networks(netlink: &Netlink, link: &Link) -> Vec<IpNet> {
+    let mut networks: Vec<_> =
+        netlink.addresses().unwrap().into_iter().filter(|a| a.ifindex == link.ifindex).map(|a| a.network).collect();
     networks.retain(|network| !matches!(network.addr(), IpAddr::V6(address) if address.is_unicast_link_local()));
     networks.sort();
     networks
 }
 
-async fn gateways(netlink: &Netlink) -> Vec<IpAddr> {
-    let routes = netlink.routes().await.unwrap().unicast;
+fn gateways(netlink: &Netlink) -> Vec<IpAddr> {
+    let routes = netlink.routes().unwrap().unicast;
     let mut gateways: Vec<_> =
         routes.iter().filter(|route| route.destination.prefix_len() == 0).filter_map(|route| route.gateway).collect();
     gateways.sort();
@@ -69,7 +63,7 @@ fn a_bridge_is_made_once_and_then_left_alone() {
             (link.kind.as_str(), link.alias.as_str(), link.mtu, link.up, link.mac),
             ("bridge", MARK, 1450, true, Some(made.mac))
         );
-        assert_eq!(networks(&netlink, &link).await, bridge().addresses);
+        assert_eq!(networks(&netlink, &link), bridge().addresses);
         assert_eq!(sysctl::get(&["net", "ipv6", "conf", "br-test", "accept_ra"]).unwrap(), "0");
 
         let again = netlink.ensure_bridge(&bridge()).await.unwrap();
@@ -92,7 +86,7 @@ fn a_bridge_is_mended() {
         assert_eq!((mended.ifindex, mended.mac), (made.ifindex, made.mac));
         let link = netlink.expect_link("br-test").await.unwrap();
         assert_eq!((link.mtu, link.up), (1450, true));
-        assert_eq!(networks(&netlink, &link).await, bridge().addresses);
+        assert_eq!(networks(&netlink, &link), bridge().addresses);
         assert!(!netlink.ensure_bridge(&bridge()).await.unwrap().changed);
 
         // Without IPv6 addresses there is no IPv6 on it at all, and with them there is again.
@@ -101,7 +95,7 @@ fn a_bridge_is_mended() {
         assert_eq!(sysctl::get(&["net", "ipv6", "conf", "br-test", "disable_ipv6"]).unwrap(), "1");
         assert!(!netlink.ensure_bridge(&ipv4).await.unwrap().changed);
         netlink.ensure_bridge(&bridge()).await.unwrap();
-        assert_eq!(networks(&netlink, &link).await, bridge().addresses);
+        assert_eq!(networks(&netlink, &link), bridge().addresses);
 
         let mac = [2, 1, 2, 3, 4, 5];
         assert_eq!(netlink.ensure_bridge(&BridgeSpec { mac: Some(mac), ..bridge() }).await.unwrap().mac, mac);
@@ -145,8 +139,8 @@ fn a_pair_joins_a_container_to_its_bridge() {
         assert!(inside.expect_link("lo").await.unwrap().up);
         let eth0 = inside.expect_link("eth0").await.unwrap();
         assert_eq!((eth0.ifindex, eth0.mac, eth0.mtu, eth0.up), (made.container_ifindex, Some(spec.mac), 1450, true));
-        assert_eq!(networks(&inside, &eth0).await, spec.addresses);
-        assert_eq!(gateways(&inside).await, spec.gateways);
+        assert_eq!(networks(&inside, &eth0), spec.addresses);
+        assert_eq!(gateways(&inside), spec.gateways);
 
         // Packets pass between host and container in both families, without waiting for anything.
         for address in spec.addresses.iter().map(IpNet::addr) {
@@ -311,8 +305,8 @@ fn a_pair_is_mended_without_being_made_anew() {
         assert_eq!((mended.ifindex, mended.container_ifindex), (made.ifindex, made.container_ifindex));
         let eth0 = inside.expect_link("eth0").await.unwrap();
         assert_eq!((eth0.mac, eth0.mtu, eth0.up), (Some(spec.mac), 1450, true));
-        assert_eq!(networks(&inside, &eth0).await, spec.addresses);
-        assert_eq!(gateways(&inside).await, spec.gateways);
+        assert_eq!(networks(&inside, &eth0), spec.addresses);
+        assert_eq!(gateways(&inside), spec.gateways);
         assert!(!netlink.ensure_veth(&spec, &container).await.unwrap().changed);
     });
 }
@@ -336,7 +330,7 @@ fn default_routes_move_between_interfaces() {
         netlink.ensure_veth(&eth0, &container).await.unwrap();
         netlink.ensure_veth(&eth1, &container).await.unwrap();
         let inside = Netlink::open_in(&container).unwrap();
-        assert_eq!(gateways(&inside).await, ["10.8.0.1".parse::<IpAddr>().unwrap(), "fd09::1".parse().unwrap()]);
+        assert_eq!(gateways(&inside), ["10.8.0.1".parse::<IpAddr>().unwrap(), "fd09::1".parse().unwrap()]);
         // No IPv6 on the interface of a network that has none.
         container
             .run(|| assert_eq!(sysctl::get(&["net", "ipv6", "conf", "eth1", "disable_ipv6"]).unwrap(), "1"))
@@ -345,9 +339,9 @@ fn default_routes_move_between_interfaces() {
         assert!(netlink.delete_link(&eth1.host_name).await.unwrap());
         assert!(inside.link("eth1").await.unwrap().is_none());
         netlink.ensure_veth(&VethSpec { gateways: vec![], ..eth0.clone() }, &container).await.unwrap();
-        assert_eq!(gateways(&inside).await, [] as [IpAddr; 0]);
+        assert_eq!(gateways(&inside), [] as [IpAddr; 0]);
         netlink.ensure_veth(&eth0, &container).await.unwrap();
-        assert_eq!(gateways(&inside).await, eth0.gateways);
+        assert_eq!(gateways(&inside), eth0.gateways);
     });
 }
 
@@ -378,10 +372,10 @@ fn a_pair_goes_with_its_namespace() {
         let bridge = netlink.ensure_bridge(&bridge()).await.unwrap();
         netlink.ensure_veth(&veth(bridge.ifindex), &container).await.unwrap();
         let marked = |links: Vec<Link>| links.into_iter().filter(|link| link.alias == MARK).count();
-        assert_eq!(marked(netlink.links().await.unwrap()), 2);
+        assert_eq!(marked(netlink.links().unwrap()), 2);
         drop(container);
         assert!(netns::delete(&host.path("box")).unwrap());
-        let gone = async || marked(netlink.links().await.unwrap()) == 1;
+        let gone = async || marked(netlink.links().unwrap()) == 1;
         eventually("the host's end is gone", gone).await;
     });
 }

@@ -12,7 +12,7 @@ use crate::kernel::uplink::{HostView, HostWatch, LinkType, UplinkRule, snapshot}
 fn rule(names: &[&str]) -> UplinkRule {
     UplinkRule {
         names: names.iter().map(|name| (*name).to_owned()).collect(),
-        is_ours: Arc::new(|name, _| name.starts_with("br-")),
+        own: Arc::new(|name| name.starts_with("br-").then(|| vec!["10.9.0.1/24".parse().unwrap()])),
     }
 }
 
@@ -28,7 +28,7 @@ fn addresses(list: &[&str]) -> BTreeSet<IpAddr> {
 fn an_uplink_is_what_leads_elsewhere() {
     let host = Host::new();
     host.run(async |netlink| {
-        let empty = snapshot(&netlink, &rule(&[])).await.unwrap();
+        let empty = snapshot(&netlink, &rule(&[])).unwrap();
         assert!(names(&empty).is_empty());
         assert_eq!(empty.local_addresses, addresses(&["127.0.0.1", "::1"]));
 
@@ -40,7 +40,7 @@ fn an_uplink_is_what_leads_elsewhere() {
         // Up, but with nothing but a link-local address of its own.
         netlink.handle.link().add(LinkVeth::new("idle", "idle2").up().build()).execute().await.unwrap();
 
-        let view = snapshot(&netlink, &rule(&[])).await.unwrap();
+        let view = snapshot(&netlink, &rule(&[])).unwrap();
         assert_eq!(names(&view), ["up0"]);
         let up0 = &view.uplinks[0];
         assert_eq!(
@@ -49,10 +49,11 @@ fn an_uplink_is_what_leads_elsewhere() {
         );
         assert_eq!(up0.link_type, LinkType::Ethernet);
         assert_eq!(view.routes, ["192.0.2.0/24".parse::<IpNet>().unwrap()]);
-        assert!(view.local_addresses.is_superset(&addresses(&["127.0.0.1", "::1", "192.0.2.10", "10.9.0.1"])));
+        assert!(view.local_addresses.is_superset(&addresses(&["127.0.0.1", "::1", "192.0.2.10"])));
+        assert!(!view.local_addresses.contains(&"10.9.0.1".parse().unwrap()), "it was given to our own bridge");
         assert!(!view.local_addresses.contains(&"192.0.2.255".parse().unwrap()));
 
-        let named = snapshot(&netlink, &rule(&["idle", "absent"])).await.unwrap();
+        let named = snapshot(&netlink, &rule(&["idle", "absent"])).unwrap();
         assert_eq!(names(&named), ["idle"]);
     });
 }
@@ -73,7 +74,7 @@ fn a_bridge_for_guests_is_inside() {
         };
         plug("guest").await;
         let is_inside = async |names: &[&str]| {
-            let view = snapshot(&netlink, &rule(names)).await.unwrap();
+            let view = snapshot(&netlink, &rule(names)).unwrap();
             view.uplinks.iter().find(|uplink| uplink.name == "docker0").unwrap().inside
         };
         assert!(is_inside(&[]).await);
@@ -109,7 +110,7 @@ fn the_source_is_the_one_that_the_default_route_prefers() {
         netlink.set_addresses(&link, &all).await.unwrap();
         let gateways: Vec<IpAddr> = vec!["192.0.2.1".parse().unwrap(), "2001:db8::ffff".parse().unwrap()];
         netlink.set_default_routes(&link, &gateways).await.unwrap();
-        let view = snapshot(&netlink, &rule(&[])).await.unwrap();
+        let view = snapshot(&netlink, &rule(&[])).unwrap();
         assert_eq!(view.uplinks[0].ipv4, Some("192.0.2.10".parse().unwrap()));
         assert_eq!(view.uplinks[0].ipv6, Some("2001:db8::1".parse().unwrap()));
 
@@ -119,7 +120,7 @@ fn the_source_is_the_one_that_the_default_route_prefers() {
             .pref_source("198.51.100.1".parse().unwrap())
             .build();
         netlink.handle.route().add(preferred).replace().execute().await.unwrap();
-        let view = snapshot(&netlink, &rule(&[])).await.unwrap();
+        let view = snapshot(&netlink, &rule(&[])).unwrap();
         assert_eq!(view.uplinks[0].ipv4, Some("198.51.100.1".parse().unwrap()));
         // The default route is no reason to skip an address pool.
         assert!(view.routes.iter().all(|route| route.prefix_len() > 0));
