@@ -1,6 +1,7 @@
 //! bpf(2), and by it how full pinned eBPF maps are, and how large: what a container leaves in a table would be seen here.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +15,7 @@ const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const OBJ_GET: libc::c_int = 7;
 const MAP_GET_FD_BY_ID: libc::c_int = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const PROG_QUERY: libc::c_int = 16;
 
 /// Kinds of maps whose entries come and go.
 const HASHES: [u32; 6] = [1, 5, 9, 10, 11, 13];
@@ -73,6 +75,23 @@ pub(crate) fn pinned_map(path: &Path) -> io::Result<Option<PinnedMap>> {
         }
     }
     Ok(Some(map))
+}
+
+/// The kernel's number of the program pinned at `path`.
+pub(crate) fn program_id(path: &Path) -> io::Result<Option<u64>> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let object = bpf_descriptor(OBJ_GET, &mut Attributes([name.as_ptr() as u64, 0, 0, 0]))?;
+    told(&object, "prog_id")
+}
+
+/// The numbers of the programs that run at a cgroup's hook of a type of `enum bpf_attach_type`.
+pub(crate) fn programs_at(cgroup: &File, hook: u32) -> io::Result<Vec<u64>> {
+    // More than a cgroup takes.
+    let mut ids = [0_u32; 64];
+    let target = u64::from(hook) << 32 | cgroup.as_raw_fd() as u64;
+    let mut attributes = Attributes([target, 0, ids.as_mut_ptr() as u64, ids.len() as u64]);
+    bpf(PROG_QUERY, &mut attributes)?;
+    Ok(ids.iter().take(attributes.0[3] as u32 as usize).map(|id| u64::from(*id)).collect())
 }
 
 /// A number that the kernel tells of an object of ours.

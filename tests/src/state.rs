@@ -2,7 +2,8 @@
 //! nothing is left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,20 @@ use crate::host::{Host, RUN_DIR};
 /// In the names of maps whose entries come and go with packets, or with the host's own addresses: they are no
 /// configuration.
 const PASSING: [&str; 5] = ["flow", "embryo", "drop", "socket_peers", "local_addresses"];
+
+/// The programs that run on sockets, and at which hook of `enum bpf_attach_type` of `linux/bpf.h`.
+const SOCKET_PROGRAMS: [(&str, u32); 10] = [
+    ("bind4", 8),
+    ("bind6", 9),
+    ("connect4", 10),
+    ("connect6", 11),
+    ("getpeername4", 29),
+    ("getpeername6", 30),
+    ("recvmsg4", 19),
+    ("recvmsg6", 20),
+    ("sendmsg4", 14),
+    ("sendmsg6", 15),
+];
 
 /// What was there at one moment, a line each.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,6 +111,36 @@ impl Host {
         let mut maps: Vec<_> = pins.filter_map(look).collect();
         maps.sort_by_key(|map| std::cmp::Reverse(map.bytes));
         maps
+    }
+
+    /// The programs of this host's agent that run on all sockets of the machine, at the root cgroup: names, in order.
+    #[track_caller]
+    pub fn socket_programs(&self) -> Vec<String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").or_fail("read the mounts");
+        let root = mounts.lines().find_map(|mount| {
+            let mut fields = mount.split(' ').skip(1);
+            let (place, kind) = (fields.next()?, fields.next()?);
+            (kind == "cgroup2").then(|| PathBuf::from(place))
+        });
+        let root = root.ok_or("none is mounted").or_fail("find a cgroup v2 hierarchy");
+        let root = File::open(root).or_fail("open the root cgroup");
+        let pins = files_below(&self.path(RUN_DIR).join("bpf"));
+        let runs = |pin: &Path, hook: u32| -> io::Result<bool> {
+            let running = bpf::programs_at(&root, hook)?;
+            Ok(bpf::program_id(pin)?.is_some_and(|id| running.contains(&id)))
+        };
+        let mut running = Vec::new();
+        for (name, hook) in SOCKET_PROGRAMS {
+            let loaded = pins
+                .iter()
+                .filter(|pin| pin.ends_with(name) && pin.components().any(|part| part.as_os_str() == "programs"));
+            for pin in loaded {
+                if runs(pin, hook).or_fail(format_args!("look for {name} at the root cgroup")) {
+                    running.push(name.to_owned());
+                }
+            }
+        }
+        running
     }
 
     /// Local addresses that take connections or datagrams, from `/proc/net`.

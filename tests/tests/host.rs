@@ -97,6 +97,46 @@ fn the_host_sees_the_address_that_it_asked_for() {
     }
 }
 
+/// Programs on the sockets of the whole machine cost every one of them, so they run only while a port is published, those that see each
+/// datagram only while a UDP port is: whoever publishes it, whether an agent is there, and whichever agent takes it back.
+#[test]
+fn sockets_are_left_alone_while_no_port_needs_it() {
+    const WITHOUT_UDP: [&str; 6] = ["bind4", "bind6", "connect4", "connect6", "getpeername4", "getpeername6"];
+    const DATAGRAMS: [&str; 4] = ["recvmsg4", "recvmsg6", "sendmsg4", "sendmsg6"];
+    let with_udp = [WITHOUT_UDP.as_slice(), &DATAGRAMS].concat();
+    let mut site = Site::with_networks(["red"]);
+    let none: [&str; 0] = [];
+    assert_eq!(site.host.socket_programs(), none, "no port");
+    site.host.run_container("--name web --network red -p 8080:80");
+    assert_eq!(site.host.socket_programs(), WITHOUT_UDP, "a TCP port");
+    site.restart_agent();
+    assert_eq!(site.host.socket_programs(), WITHOUT_UDP, "a TCP port, of an agent that was killed");
+
+    site.host.spandrel("publish web 5353:53/udp").ok();
+    assert_eq!(site.host.socket_programs(), with_udp, "a UDP port");
+    site.agent.kill();
+    assert_eq!(site.host.socket_programs(), with_udp, "a UDP port, while no agent is there");
+    site.agent = site.host.agent();
+    assert_eq!(site.host.socket_programs(), with_udp, "a UDP port, of an agent that was killed");
+    {
+        let web = site.host.container("web");
+        for family in Family::BOTH {
+            let services = web.serve(family.any());
+            services.assert_reached_at(&site.host, family.loopback(), PUBLISHED, site.host.gateway("red", family));
+        }
+    }
+
+    site.host.spandrel("publish web 5354:53/udp").ok();
+    site.host.spandrel("unpublish web 5353:53/udp").ok();
+    assert_eq!(site.host.socket_programs(), with_udp, "another UDP port");
+    site.host.spandrel("unpublish web 5354:53/udp").ok();
+    assert_eq!(site.host.socket_programs(), WITHOUT_UDP, "the last UDP port has gone");
+    site.host.spandrel("stop -t 0 web").ok();
+    assert_eq!(site.host.socket_programs(), none, "the last port has gone");
+    site.restart_agent();
+    assert_eq!(site.host.socket_programs(), none, "no port, of an agent that was killed");
+}
+
 /// Row 8: it works without a proxy process, without `route_localnet`, and without a packet filter.
 #[test]
 fn loopback_needs_no_proxy() {

@@ -16,7 +16,12 @@ use aya::{
     util::KernelVersion,
 };
 
-use super::{Dataplane, error::DataplaneError, programs, sys};
+use super::{
+    Dataplane,
+    error::DataplaneError,
+    programs::{self, Ports, SocketProgram},
+    sys,
+};
 
 /// How programs are attached to interfaces.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -157,7 +162,8 @@ impl Dataplane {
     }
 
     /// Replaces the programs of all links that an older agent left: `to_*` before `from_*`, since what is let out by the
-    /// latter must be understood by the former. Links whose interface has gone are removed.
+    /// latter must be understood by the former; and those on the root cgroup, as far as they are needed. Links whose interface has
+    /// gone are removed.
     pub(super) fn replace_running_programs(&mut self) -> Result<(), DataplaneError> {
         for name in programs::CLASSIFIERS {
             for (program, _, pin) in self.pinned_links()? {
@@ -173,7 +179,7 @@ impl Dataplane {
                 update_pinned(&pin, program)?;
             }
         }
-        self.attach_socket_programs()
+        self.hook_sockets(self.published_ports())
     }
 
     /// Removes the links of every interface that `keep` does not name.
@@ -216,9 +222,25 @@ impl Dataplane {
             .collect())
     }
 
-    /// Makes the socket programs run at the root cgroup. Without a cgroup v2 hierarchy the host's own processes cannot
-    /// reach published ports; everything else works.
-    fn attach_socket_programs(&mut self) -> Result<(), DataplaneError> {
+    /// Makes the socket programs run at the root cgroup that are needed while `ports` are published, and no others. Without a cgroup v2
+    /// hierarchy the host's own processes cannot reach published ports; everything else works.
+    pub(super) fn hook_sockets(&mut self, ports: Ports) -> Result<(), DataplaneError> {
+        if self.hooked == Some(ports) {
+            return Ok(());
+        }
+        // Nobody knows, should it end halfway.
+        self.hooked = None;
+        let (needed, others): (Vec<_>, Vec<_>) =
+            programs::SOCKET_PROGRAMS.into_iter().partition(|program| program.since <= ports);
+        if !needed.is_empty() {
+            self.attach_socket_programs(&needed)?;
+        }
+        others.iter().try_for_each(|program| remove_link(&self.links().join(program.name)))?;
+        self.hooked = Some(ports);
+        Ok(())
+    }
+
+    fn attach_socket_programs(&mut self, needed: &[SocketProgram]) -> Result<(), DataplaneError> {
         let Some(root) = cgroup_root() else {
             tracing::warn!("no cgroup v2 hierarchy is mounted: the host's own processes cannot reach published ports");
             return Ok(());
@@ -227,7 +249,7 @@ impl Dataplane {
             what: format!("the root cgroup {} cannot be opened", root.display()),
             source,
         })?;
-        for name in programs::SOCKET_PROGRAMS {
+        for &SocketProgram { name, .. } in needed {
             let pin = self.links().join(name);
             let program = self.programs.socket(name)?;
             let failed = |source| DataplaneError::Program {

@@ -238,6 +238,8 @@ pub struct Dataplane {
     ports: BTreeMap<u32, publish::Port>,
     /// How many entries in `PUBLISHED` each endpoint has.
     published: BTreeMap<u32, usize>,
+    /// For which published ports programs run at the root cgroup; `None` while nobody knows.
+    hooked: Option<programs::Ports>,
     /// Have addresses of ports gone, of which sockets of the host may still be known to use them? At first, nobody knows.
     unpublished: bool,
     /// The last look at the flow tables found not as many answers as originals, so the next one is closer.
@@ -291,6 +293,7 @@ impl Dataplane {
             subnets,
             published: publish::by_endpoint(&ports),
             ports,
+            hooked: None,
             unpublished: true,
             half_pairs: true,
             veths: BTreeMap::new(),

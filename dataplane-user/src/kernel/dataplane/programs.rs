@@ -32,31 +32,44 @@ pub(super) const CLASSIFIERS: [&str; 7] =
 pub(super) const COLLECT: &str = "collect";
 /// The program that runs at uplinks by XDP: in drivers, and in the stack.
 pub(super) const SHIELDS: [&str; 2] = ["shield", "shield_generic"];
+
+/// A program on the root cgroup.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SocketProgram {
+    pub(super) name: &'static str,
+    hook: CgroupSockAddrAttachType,
+    /// From which on it is needed.
+    pub(super) since: Ports,
+}
+
+/// What is published, as far as the programs on the root cgroup care: they cost every socket of the machine, those that see datagrams
+/// the most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Ports {
+    /// Nothing.
+    None,
+    /// Ports, but none of UDP.
+    WithoutUdp,
+    /// UDP ports among them.
+    WithUdp,
+}
+
+const fn socket_program(name: &'static str, hook: CgroupSockAddrAttachType, since: Ports) -> SocketProgram {
+    SocketProgram { name, hook, since }
+}
+
 /// The programs on the root cgroup.
-pub(super) const SOCKET_PROGRAMS: [&str; 10] = [
-    "connect4",
-    "connect6",
-    "sendmsg4",
-    "sendmsg6",
-    "recvmsg4",
-    "recvmsg6",
-    "getpeername4",
-    "getpeername6",
-    "bind4",
-    "bind6",
-];
-/// Where each of them runs.
-const SOCKET_HOOKS: [CgroupSockAddrAttachType; SOCKET_PROGRAMS.len()] = [
-    CgroupSockAddrAttachType::Connect4,
-    CgroupSockAddrAttachType::Connect6,
-    CgroupSockAddrAttachType::UDPSendMsg4,
-    CgroupSockAddrAttachType::UDPSendMsg6,
-    CgroupSockAddrAttachType::UDPRecvMsg4,
-    CgroupSockAddrAttachType::UDPRecvMsg6,
-    CgroupSockAddrAttachType::GetPeerName4,
-    CgroupSockAddrAttachType::GetPeerName6,
-    CgroupSockAddrAttachType::Bind4,
-    CgroupSockAddrAttachType::Bind6,
+pub(super) const SOCKET_PROGRAMS: [SocketProgram; 10] = [
+    socket_program("connect4", CgroupSockAddrAttachType::Connect4, Ports::WithoutUdp),
+    socket_program("connect6", CgroupSockAddrAttachType::Connect6, Ports::WithoutUdp),
+    socket_program("sendmsg4", CgroupSockAddrAttachType::UDPSendMsg4, Ports::WithUdp),
+    socket_program("sendmsg6", CgroupSockAddrAttachType::UDPSendMsg6, Ports::WithUdp),
+    socket_program("recvmsg4", CgroupSockAddrAttachType::UDPRecvMsg4, Ports::WithUdp),
+    socket_program("recvmsg6", CgroupSockAddrAttachType::UDPRecvMsg6, Ports::WithUdp),
+    socket_program("getpeername4", CgroupSockAddrAttachType::GetPeerName4, Ports::WithoutUdp),
+    socket_program("getpeername6", CgroupSockAddrAttachType::GetPeerName6, Ports::WithoutUdp),
+    socket_program("bind4", CgroupSockAddrAttachType::Bind4, Ports::WithoutUdp),
+    socket_program("bind6", CgroupSockAddrAttachType::Bind6, Ports::WithoutUdp),
 ];
 
 /// `BPF_F_IPV6` of `linux/bpf.h`, for `bpf_l4_csum_replace`.
@@ -235,7 +248,7 @@ fn load(root: &Path, folder: &Path, options: &Options, globals: &Globals) -> Res
         program.load().map_err(|source| failed(name, source))?;
         pinned(&folder.join(name), |path| program.pin(path))?;
     }
-    for name in SOCKET_PROGRAMS {
+    for SocketProgram { name, .. } in SOCKET_PROGRAMS {
         let program: &mut CgroupSockAddr = find(&mut ebpf, name)?;
         program.load().map_err(|source| failed(name, source))?;
         pinned(&folder.join(name), |path| program.pin(path))?;
@@ -289,18 +302,14 @@ impl Programs {
             let program = Xdp::from_pin(folder.join(name), XdpAttachType::Interface);
             Ok((name, program.map_err(failed(name))?))
         };
-        let socket = |(name, kind)| {
-            let program = CgroupSockAddr::from_pin(folder.join(name), kind);
+        let socket = |SocketProgram { name, hook, .. }| {
+            let program = CgroupSockAddr::from_pin(folder.join(name), hook);
             Ok((name, program.map_err(failed(name))?))
         };
         Ok(Self {
             classifiers: CLASSIFIERS.into_iter().map(classifier).collect::<Result<_, DataplaneError>>()?,
             shields: SHIELDS.into_iter().map(shield).collect::<Result<_, DataplaneError>>()?,
-            sockets: SOCKET_PROGRAMS
-                .into_iter()
-                .zip(SOCKET_HOOKS)
-                .map(socket)
-                .collect::<Result<_, DataplaneError>>()?,
+            sockets: SOCKET_PROGRAMS.into_iter().map(socket).collect::<Result<_, DataplaneError>>()?,
             level,
         })
     }

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use aya::maps::{MapError, PerCpuValues, lpm_trie::Key};
 use dataplane_common::{
+    Protocol,
     address::AnyAddress,
     layout::{AllowedKey, Config, Endpoint, MAX_ALLOWED, MAX_PORTS, MAX_PUBLISHED, PortCount, Published, PublishedKey},
     wire::Be16,
 };
 use ipnet::IpNet;
 
-use super::{Dataplane, PortConfig, PortEntry, configure::absent_is_fine, error::DataplaneError, maps::Maps};
+use super::{
+    Dataplane, PortConfig, PortEntry, configure::absent_is_fine, error::DataplaneError, maps::Maps, programs::Ports,
+};
 
 /// `BPF_NOEXIST` of `linux/bpf.h`.
 const NOEXIST: u64 = 1;
@@ -43,6 +46,17 @@ impl Dataplane {
     ///
     /// There is no room, an address is another port's, or the kernel refuses; then all ports are as they were.
     pub fn publish(&mut self, ports: &[PortConfig]) -> Result<(), DataplaneError> {
+        let entries = ports.iter().flat_map(|port| &port.entries);
+        let now = self.hooked.unwrap_or_else(|| self.published_ports());
+        // The programs must be there before the first of the host's processes asks.
+        self.hook_sockets(now.max(kinds(entries.map(|entry| entry.protocol))))?;
+        let result = self.open_ports(ports);
+        self.follow_ports()?;
+        result
+    }
+
+    /// Opens ports: all or none.
+    fn open_ports(&mut self, ports: &[PortConfig]) -> Result<(), DataplaneError> {
         let opened = self.open_many(ports)?;
         let mut before: Vec<_> = opened.into_iter().map(|slot| (slot, None)).collect();
         let open: HashSet<u32> = before.iter().map(|(slot, _)| *slot).collect();
@@ -55,11 +69,10 @@ impl Dataplane {
                         None => self.close(slot)?,
                     }
                 }
-                self.write_limited()?;
                 return Err(error);
             }
         }
-        self.write_limited()
+        Ok(())
     }
 
     /// Closes ports and ends their flows; absent ones are fine.
@@ -70,13 +83,20 @@ impl Dataplane {
     pub fn unpublish(&mut self, slots: &[u32]) -> Result<(), DataplaneError> {
         self.close_many(slots)?;
         slots.iter().try_for_each(|slot| self.close(*slot))?;
-        self.write_limited()
+        self.follow_ports()
     }
 
-    /// Tells the shield whether any port limits its clients: where none does, it need not look for them.
-    fn write_limited(&mut self) -> Result<(), DataplaneError> {
+    /// Tells the shield whether any port limits its clients: where none does, it need not look for them. And takes programs off the
+    /// sockets that no port needs any more.
+    fn follow_ports(&mut self) -> Result<(), DataplaneError> {
         let limited = self.ports.values().flat_map(|port| &port.entries).any(|(_, value)| value.rate != 0);
-        self.set_config_flag(Config::RATED, limited)
+        self.set_config_flag(Config::RATED, limited)?;
+        self.hook_sockets(self.published_ports())
+    }
+
+    /// What is published.
+    pub(super) fn published_ports(&self) -> Ports {
+        kinds(self.ports.values().flat_map(|port| &port.entries).map(|(key, _)| key.protocol))
     }
 
     /// What went through a port since it was published.
@@ -225,6 +245,12 @@ impl Dataplane {
         }
         Ok(())
     }
+}
+
+/// What ports of these protocols are.
+fn kinds(protocols: impl Iterator<Item = Protocol>) -> Ports {
+    let kind = |protocol| if protocol == Protocol::UDP { Ports::WithUdp } else { Ports::WithoutUdp };
+    protocols.map(kind).max().unwrap_or(Ports::None)
 }
 
 /// The ports that the maps hold, by slot: those of an earlier agent.
