@@ -48,6 +48,22 @@ pub const MAX_CLIENTS: usize = 65_536;
 /// Directional entries of the flow table of each family, by default; settable at the first start.
 pub const DEFAULT_FLOWS: usize = 262_144;
 
+/// What the programs have told the agent of the flow tables: the values of `SWEPT`, and of the records of `FLOW_ALARM`.
+pub mod swept {
+    /// Nothing: the agent believes that they are empty.
+    pub const ASLEEP: u32 = 0;
+    /// There are flows, so that the agent looks at them now and then.
+    pub const AWAKE: u32 = 1;
+    /// An endpoint is near its quota.
+    pub const CROWDED: u32 = 2;
+}
+
+/// Is an endpoint that owns so many flows near its quota? From there on, flows that are over are to make room.
+#[inline(always)]
+pub fn is_crowded(flows: u64, quota: u32) -> bool {
+    flows > 0 && flows >= u64::from(quota - quota / 4)
+}
+
 /// Where `INTERFACE_SLOTS` has the slot of an interface's endpoint. Interfaces whose indices differ by a multiple of
 /// [`SHORT_CUTS`] share a place.
 #[inline(always)]

@@ -1,9 +1,25 @@
 //! How long a flow lives without a packet. RFC 5382 REQ-5 (TCP), RFC 4787 REQ-5 (UDP), RFC 5508 REQ-2 (ICMP).
 
 use crate::{
+    Address, Flow, FlowKey,
     tcp::{Flags, State},
     tuple::Protocol,
 };
+
+/// Where name servers listen.
+const DNS: u16 = 53;
+
+/// Is nothing more to be expected of a flow, so that it is the first to go where room is short? A TCP connection that both sides have
+/// closed, or that was reset: a new SYN would take it over at once. And questions to a name server that were all answered (RFC 4787
+/// REQ-5a).
+pub fn is_over<A: Address>(key: &FlowKey<A>, original: &Flow<A>, reply: &Flow<A>) -> bool {
+    let (asked, answered, tuple) = (original.packets, reply.packets, key.tuple);
+    match key.protocol {
+        Protocol::TCP => State::of(original.seen, reply.seen).may_be_reopened(),
+        Protocol::UDP => tuple.destination_port.get() == DNS && answered > 0 && answered >= asked,
+        _ => false,
+    }
+}
 
 /// Idle times in seconds after which a flow is forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

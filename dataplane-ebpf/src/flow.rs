@@ -124,29 +124,25 @@ pub fn delete<A: Make>(original: &FlowKey<A>, reply: &FlowKey<A>, owner: u32) {
     }
 }
 
-/// Adds to the number of flows that an endpoint owns, modulo 2^64.
+/// Adds to the number of flows that an endpoint owns, modulo 2^64; returns what it was.
 #[inline(always)]
-pub fn add_to_count(slot: u32, number: u64) {
-    if let Some(count) = FLOW_COUNTS.get_ptr_mut(slot) {
-        // SAFETY: everybody who changes the number does so atomically.
-        unsafe { atomic::fetch_add(count, number) };
-    }
+pub fn add_to_count(slot: u32, number: u64) -> u64 {
+    // SAFETY: everybody who changes the number does so atomically.
+    FLOW_COUNTS.get_ptr_mut(slot).map_or(0, |count| unsafe { atomic::fetch_add(count, number) })
 }
 
-/// Tells the agent of a flow, if it has believed that there are none. The atomic addition to the flow's owner's count comes before this:
-/// either the flow is seen by the agent's last look, which it takes after it has said that it will not look again, or that is seen here.
+/// Tells the agent `news` of the flow tables, one of [`dataplane_common::layout::swept`], unless it knows that, or worse. The atomic addition
+/// to the count of a flow's owner comes before this: either the flow is seen by the agent's last look, which it takes after it has said that
+/// it will not look again, or that is seen here.
 #[inline(always)]
-pub fn wake_sweeper() {
+pub fn wake_sweeper(news: u32) {
     let Some(swept) = SWEPT.get_ptr_mut(0) else { return };
-    // SAFETY: a word, which is never in pieces. CPUs that see 0 at the same time make a record each, and they all say the same.
-    if unsafe { swept.read_volatile() } == 0 {
+    // SAFETY: a word, which is never in pieces. CPUs that see the same at the same time make a record each, and they all say the same.
+    if unsafe { swept.read_volatile() } < news {
         // SAFETY: as above.
-        let record = unsafe {
-            swept.write_volatile(1);
-            &*swept
-        };
-        // What it holds means nothing. There is room: no further record is made until the agent has read this one.
-        let _ = FLOW_ALARM.output(record, 0);
+        unsafe { swept.write_volatile(news) };
+        // There is room: no further record of these news is made until the agent has read this one.
+        let _ = FLOW_ALARM.output(&news, 0);
     }
 }
 

@@ -14,7 +14,7 @@ use dataplane_common::{
     Address as _, DropReason, Flow, FlowKey, Protocol, Tuple, V4, V6, Zone,
     decision::World,
     flow::Party,
-    layout::{Config, Endpoint, Network, Published},
+    layout::{Config, Endpoint, Network, Published, is_crowded, swept},
     port::{self, Pool, TRIES},
     wire::{Be16, Kind, Packet},
 };
@@ -323,8 +323,8 @@ pub fn insert<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
     work.key = work.reply.sibling(packet.protocol);
     match A::flows().insert(&work.key, &work.original, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
-            add_to_count(slot, 1);
-            wake_sweeper();
+            let count = add_to_count(slot, 1);
+            wake_sweeper(if is_crowded(count, owner.quota) { swept::CROWDED } else { swept::AWAKE });
             // One that moves here from the flows that were not proven has packets, and was counted there if it is UDP.
             if packet.protocol != Protocol::UDP || work.original.packets == 0 {
                 count_connection(work.original.port);

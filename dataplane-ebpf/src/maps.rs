@@ -128,11 +128,12 @@ pub static FLOWS4: FlowMap<V4> = HashMap::new();
 #[btf_map]
 pub static FLOWS6: FlowMap<V6> = HashMap::new();
 
-/// Whether the agent looks at the flow tables now and then: 0 while it believes that they are empty.
+/// What the agent knows of the flow tables: one of [`layout::swept`].
 #[btf_map]
 pub static SWEPT: Array<u32, 1> = Array::new();
 
-/// Has the agent look at the flow tables: a record for the first flow after it has found them empty.
+/// Has the agent look at the flow tables: a record for the first flow after it has found them empty, and for the first with which room is
+/// short after it has looked.
 #[btf_map]
 pub static FLOW_ALARM: RingBuf<u32, 4096> = RingBuf::new();
 

@@ -3,6 +3,8 @@
 //! The floods here are of hundreds of thousands of frames: enough to fill every table several times over, in seconds.
 //! `cargo xtask bench --only floods` plays the first two with millions, and tells the figures.
 
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -89,6 +91,36 @@ fn a_greedy_container_hurts_only_itself() {
         assert!(refused > FLOWS / 2, "{refused} were beyond the quota");
         assert_eq!(site.host.dropped("neighbour", |_| true), 0);
         drop(newcomers);
+    }
+}
+
+/// A container that opens connections and closes them, many more in the time for which closed ones are kept than it may have at once, is
+/// refused none.
+#[test]
+fn connections_that_were_closed_are_in_nobodys_way() {
+    /// A quota of 4096 flows.
+    const OPTIONS: &str = "--max-flows 16384";
+    const CONNECTIONS: usize = 6000;
+    const PAUSE: Duration = Duration::from_millis(1);
+    let site = Site::with_agent(OPTIONS);
+    site.host.create_network("--ipv6 red");
+    let busy = site.host.run_container("--name busy --network red");
+    for family in Family::BOTH {
+        let far = Site::far(family);
+        let listener = site.internet.run(|| TcpListener::bind((far, 80))).expect("a server");
+        // It ends with the test; a client that has gone is no matter.
+        thread::spawn(move || listener.incoming().for_each(drop));
+        busy.run(|| {
+            for number in 0..CONNECTIONS {
+                let mut link = TcpStream::connect_timeout(&(far, 80).into(), PATIENCE)
+                    .unwrap_or_else(|error| panic!("connection {number}: {error}"));
+                // The server closes at once, then the client does.
+                let _ = link.read(&mut [0]);
+                drop(link);
+                thread::sleep(PAUSE);
+            }
+        });
+        assert_eq!(site.host.dropped("busy", |reason| reason == "FlowQuota"), 0);
     }
 }
 

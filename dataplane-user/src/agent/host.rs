@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::state::Agent;
 use crate::dns::ResolvConf;
-use crate::kernel::dataplane::{Device, UplinkConfig};
+use crate::kernel::dataplane::{Device, Left, UplinkConfig};
 use crate::kernel::sysctl;
 use crate::kernel::uplink::{HostView, LinkType};
 use crate::model::{Error, Result};
@@ -124,11 +124,11 @@ impl Agent {
         Ok(())
     }
 
-    /// Sweeps ended flows out of the flow tables; returns whether to come back, since there are others.
-    pub(super) fn collect_garbage(&mut self) -> bool {
+    /// Sweeps ended flows out of the flow tables; tells what is left.
+    pub(super) fn collect_garbage(&mut self) -> Left {
         self.dataplane.sweep().unwrap_or_else(|error| {
             tracing::warn!("sweeping the flow tables: {error}");
-            true
+            Left::Flows
         })
     }
 }

@@ -41,7 +41,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::ipam::Pool;
-use crate::kernel::dataplane::FlowAlarm;
+use crate::kernel::dataplane::{Alarm, FlowAlarm, Left};
 use crate::kernel::mount::MountWatch;
 use crate::kernel::uplink::HostWatch;
 use crate::kernel::{capability, limits, memory};
@@ -64,6 +64,9 @@ const STORE: &str = "spandrel.redb";
 
 /// How often flows that have ended are swept out of the flow tables, while there are any.
 const GARBAGE_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long after a sweep the next one may be, where room is short.
+const LEAST_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long after a change interfaces and namespaces are compared with what they should be: changes come in bursts, and most are our own.
 const MEND_DELAY: Duration = Duration::from_secs(1);
@@ -155,7 +158,7 @@ struct Watches {
 /// The task that owns the state; gives it back when told to stop. While nothing changes and nothing flows it sleeps: each of its timers is
 /// there only while something is due.
 async fn own(mut agent: Agent, mut watches: Watches, mut commands: mpsc::Receiver<Work>) -> Agent {
-    let (mut sweep, mut mend) = (Some(Instant::now()), None);
+    let (mut sweeps, mut mend) = (Sweeps::new(), None);
     let mut mended = Instant::now();
     loop {
         let change = tokio::select! {
@@ -172,12 +175,14 @@ async fn own(mut agent: Agent, mut watches: Watches, mut commands: mpsc::Receive
             }
             () = watches.links.notified() => true,
             () = watches.mounts.changed() => agent.sandboxes().next().is_some(),
-            () = watches.flows.rings() => {
-                sweep = Some(Instant::now() + GARBAGE_PERIOD);
+            alarm = watches.flows.rings() => {
+                sweeps.ring(alarm);
                 false
             }
-            () = at(sweep) => {
-                sweep = agent.collect_garbage().then(|| Instant::now() + GARBAGE_PERIOD);
+            () = at(sweeps.next) => {
+                let begun = Instant::now();
+                let left = agent.collect_garbage();
+                sweeps.done(begun, left);
                 false
             }
             () = at(mend) => {
@@ -191,8 +196,49 @@ async fn own(mut agent: Agent, mut watches: Watches, mut commands: mpsc::Receive
             mend = mend.or(Some((Instant::now() + MEND_DELAY).max(mended + MEND_PERIOD)));
         }
         if agent.dataplane.wants_sweep() {
-            sweep = sweep.or(Some(Instant::now() + GARBAGE_PERIOD));
+            sweeps.want();
         }
+    }
+}
+
+/// When the flow tables are swept: now and then while there are flows, and soon when room becomes short.
+struct Sweeps {
+    /// None while there are no flows.
+    next: Option<Instant>,
+    /// However short room is, not before this.
+    earliest: Instant,
+    /// How long that was after the last sweep.
+    pause: Duration,
+}
+
+impl Sweeps {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { next: Some(now), earliest: now, pause: LEAST_PAUSE }
+    }
+
+    fn want(&mut self) {
+        self.next = self.next.or(Some(Instant::now() + GARBAGE_PERIOD));
+    }
+
+    fn ring(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Flows => self.want(),
+            Alarm::Crowd => self.next = Some(self.earliest),
+        }
+    }
+
+    /// Sweeps take a tenth of the time at most. They are less and less frequent where they make no room: flows that are alive stay.
+    fn done(&mut self, begun: Instant, left: Left) {
+        let end = Instant::now();
+        let patience = if left == Left::Crowd { (self.pause * 2).min(GARBAGE_PERIOD) } else { LEAST_PAUSE };
+        self.pause = patience.max((end - begun) * 9);
+        self.earliest = end + self.pause;
+        self.next = match left {
+            Left::Nothing => None,
+            Left::Flows => Some(self.earliest.max(end + GARBAGE_PERIOD)),
+            Left::Crowd => Some(self.earliest),
+        };
     }
 }
 

@@ -454,9 +454,14 @@ impl Dataplane {
     }
 
     fn quota(&self) -> Result<u32, DataplaneError> {
+        Ok((self.capacity()? / QUOTA_SHARE).max(LEAST_QUOTA))
+    }
+
+    /// How many flows of each family fit.
+    pub(super) fn capacity(&self) -> Result<u32, DataplaneError> {
         let path = self.root.join("maps/FLOWS4");
-        let entries = aya::maps::MapInfo::from_pin(path)?.max_entries();
-        Ok((entries / 2 / QUOTA_SHARE).max(LEAST_QUOTA))
+        // Two entries make a flow.
+        Ok(aya::maps::MapInfo::from_pin(path)?.max_entries() / 2)
     }
 }
 

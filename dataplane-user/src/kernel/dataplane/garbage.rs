@@ -1,5 +1,6 @@
 //! Sweeps the flow tables. The agent looks for what has expired; the `collect` program deletes it in short steps, and only
-//! what has not been used since the agent looked. While there are no flows nobody looks: the first one rings [`FlowAlarm`].
+//! what has not been used since the agent looked. While there are no flows nobody looks: the first one rings [`FlowAlarm`]. So does the
+//! one with which room becomes short; then those that are over go early, the longest idle ones first.
 
 use std::{
     collections::HashMap as Table,
@@ -10,9 +11,11 @@ use aya::maps::{HashMap, MapData, RingBuf};
 use dataplane_common::{
     Address, Flow, FlowKey, Protocol,
     address::AnyAddress,
-    layout::{Config, EXPIRED_BATCH, EXPIRED_ETHERTYPE, Endpoint, Expired, MAX_ENDPOINTS, MAX_PORTS},
+    layout::{
+        Config, EXPIRED_BATCH, EXPIRED_ETHERTYPE, Endpoint, Expired, MAX_ENDPOINTS, MAX_PORTS, is_crowded, swept,
+    },
     tcp,
-    timeout::Timeouts,
+    timeout::{Timeouts, is_over},
     wire::Be16,
 };
 use tokio::io::unix::AsyncFd;
@@ -26,14 +29,36 @@ pub struct GcReport {
     pub flows: u64,
     /// Flows deleted.
     pub deleted: u64,
+    /// Room is short all the same.
+    pub crowded: bool,
 }
 
-/// Tells of the first flow since a sweep has found none.
+/// What a sweep has left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// No flow: the next one rings the alarm.
+    Nothing,
+    /// Flows, so that another sweep is wanted in a while.
+    Flows,
+    /// So many that room is short.
+    Crowd,
+}
+
+/// Why the alarm rings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Alarm {
+    /// There is a first flow since a sweep has found none.
+    Flows,
+    /// Room has become short since the last sweep.
+    Crowd,
+}
+
+/// Tells of flows that want a sweep.
 pub struct FlowAlarm(AsyncFd<RingBuf<MapData>>);
 
 impl FlowAlarm {
     /// Waits until it rings. Cancel safe.
-    pub async fn rings(&mut self) {
+    pub async fn rings(&mut self) -> Alarm {
         loop {
             let mut ready = match self.0.readable_mut().await {
                 Ok(ready) => ready,
@@ -42,21 +67,27 @@ impl FlowAlarm {
                     return std::future::pending().await;
                 }
             };
-            let mut rang = false;
-            while ready.get_inner_mut().next().is_some() {
-                rang = true;
+            let mut news = None;
+            while let Some(record) = ready.get_inner_mut().next() {
+                news = news.max(record.first_chunk().map(|word| u32::from_ne_bytes(*word)));
             }
             ready.clear_ready();
-            if rang {
-                return;
+            match news {
+                None => {}
+                Some(swept::CROWDED..) => return Alarm::Crowd,
+                Some(_) => return Alarm::Flows,
             }
         }
     }
 }
 
 impl GcReport {
-    fn leaves_some(&self) -> bool {
-        self.flows > self.deleted
+    fn left(&self) -> Left {
+        match (self.flows > self.deleted, self.crowded) {
+            (false, _) => Left::Nothing,
+            (true, false) => Left::Flows,
+            (true, true) => Left::Crowd,
+        }
     }
 }
 
@@ -76,23 +107,25 @@ impl Dataplane {
         })
     }
 
-    /// Does what [`Dataplane::collect_garbage`] does. Returns whether it is to be done again in a while; if not, the next flow rings the
-    /// alarm.
+    /// Does what [`Dataplane::collect_garbage`] does. The alarm rings with the next flow if this leaves none, and when room becomes short
+    /// from here on.
     ///
     /// # Errors
     ///
     /// The kernel refuses.
-    pub fn sweep(&mut self) -> Result<bool, DataplaneError> {
-        if self.collect_garbage()?.leaves_some() {
-            return Ok(true);
+    pub fn sweep(&mut self) -> Result<Left, DataplaneError> {
+        self.maps.swept.set(0, swept::AWAKE, 0)?;
+        let left = self.collect_garbage()?.left();
+        if left != Left::Nothing {
+            return Ok(left);
         }
-        self.maps.swept.set(0, 0, 0)?;
+        self.maps.swept.set(0, swept::ASLEEP, 0)?;
         // A flow that was opened meanwhile is seen now; one that is opened from now on rings.
-        if !self.collect_garbage()?.leaves_some() {
-            return Ok(false);
+        let left = self.collect_garbage()?.left();
+        if left != Left::Nothing {
+            self.maps.swept.set(0, swept::AWAKE, 0)?;
         }
-        self.maps.swept.set(0, 1, 0)?;
-        Ok(true)
+        Ok(left)
     }
 
     /// Whether something has to be forgotten that no flow tells of.
@@ -101,7 +134,7 @@ impl Dataplane {
     }
 
     /// Deletes flows that have been idle for too long or whose endpoint has gone, and what sockets of the host were told of ports that
-    /// have gone. Call it only when all endpoints that
+    /// have gone. Where room is short, flows that are over go as well, until half of it is free. Call it only when all endpoints that
     /// should be there are there.
     ///
     /// # Errors
@@ -114,20 +147,43 @@ impl Dataplane {
             endpoints: self.array::<Endpoint>("ENDPOINTS", MAX_ENDPOINTS)?,
             ports: self.array::<u32>("PORT_GENERATIONS", MAX_PORTS)?,
         };
+        let mut surplus = self.surplus(&generations.endpoints)?;
+        let short = !surplus.is_empty();
         let look = Look {
             generations: &generations,
+            surplus: &surplus,
             timeouts: &self.timeouts,
             mapped: self.maps.config.get(&0, 0)?.flags & Config::ENDPOINT_INDEPENDENT != 0,
             closely: self.half_pairs,
             now,
         };
-        let v4 = look.through(&self.maps.flows4, self.open_map("FLOWS4")?.as_fd())?;
-        let v6 = look.through(&self.maps.flows6, self.open_map("FLOWS6")?.as_fd())?;
+        let mut v4 = look.through(&self.maps.flows4, self.open_map("FLOWS4")?.as_fd())?;
+        let mut v6 = look.through(&self.maps.flows6, self.open_map("FLOWS6")?.as_fd())?;
         self.half_pairs = v4.has_half_pairs() || v6.has_half_pairs();
+        v4.make_room(&mut surplus);
+        v6.make_room(&mut surplus);
         Ok(GcReport {
             flows: v4.flows() + v6.flows(),
             deleted: self.delete(EXPIRED_ETHERTYPE, &v4.expired)? + self.delete(EXPIRED_ETHERTYPE + 1, &v6.expired)?,
+            crowded: short && !self.surplus(&generations.endpoints)?.is_empty(),
         })
+    }
+
+    /// How many flows each endpoint has too many where room is short: an endpoint near its quota, or all of them where the tables are nearly
+    /// full. Families are counted together, so that a table may seem full that is not; all that comes of it is that flows go early that are
+    /// over.
+    fn surplus(&self, endpoints: &[Endpoint]) -> Result<Surplus, DataplaneError> {
+        let counts = self.array::<u64>("FLOW_COUNTS", MAX_ENDPOINTS)?;
+        let full = is_crowded(counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count)), self.capacity()?);
+        let too_many = |(slot, (endpoint, count)): (u32, (&Endpoint, &u64))| {
+            let half = u64::from(endpoint.quota) / 2;
+            match (is_crowded(*count, endpoint.quota), full && *count > 0) {
+                (true, _) => Some((slot, *count - half)),
+                (false, true) => Some((slot, count.div_ceil(2))),
+                (false, false) => None,
+            }
+        };
+        Ok((0..).zip(endpoints.iter().zip(&counts)).filter_map(too_many).collect())
     }
 
     /// Has the `collect` program delete pairs; returns how many it did delete.
@@ -147,6 +203,9 @@ impl Dataplane {
         Ok(deleted)
     }
 }
+
+/// How many flows endpoints have too many, by slot.
+type Surplus = Table<u32, u64>;
 
 /// The generations of everything with which a flow ends, by slot.
 struct Generations {
@@ -170,6 +229,8 @@ impl Generations {
 /// A look at the flow tables.
 struct Look<'a> {
     generations: &'a Generations,
+    /// Whose flows are to go early that are over.
+    surplus: &'a Surplus,
     timeouts: &'a Timeouts,
     /// Are there mappings?
     mapped: bool,
@@ -184,11 +245,24 @@ struct Found<A> {
     originals: u64,
     replies: u64,
     expired: Vec<Expired<A>>,
+    /// Those that are over, and their owners.
+    over: Vec<(u32, Expired<A>)>,
 }
 
 impl<A> Found<A> {
     fn flows(&self) -> u64 {
         self.originals.max(self.replies)
+    }
+
+    /// Counts flows among the expired that are over, those first that have been so for longest, until no endpoint has too many.
+    fn make_room(&mut self, surplus: &mut Surplus) {
+        self.over.sort_by_key(|(_, flow)| flow.last_used.max(flow.reply_last_used));
+        for (owner, flow) in self.over.drain(..) {
+            if let Some(surplus) = surplus.get_mut(&owner).filter(|surplus| **surplus > 0) {
+                *surplus -= 1;
+                self.expired.push(flow);
+            }
+        }
     }
 
     /// Perhaps only because pairs came and went meanwhile.
@@ -210,13 +284,15 @@ impl Look<'_> {
         FlowKey<A>: aya::Pod,
         Flow<A>: aya::Pod,
     {
-        let Self { generations, timeouts, mapped, now, .. } = *self;
-        let mut found = Found { originals: 0, replies: 0, expired: Vec::new() };
+        let Self { generations, surplus, timeouts, mapped, now, .. } = *self;
+        let mut found = Found { originals: 0, replies: 0, expired: Vec::new(), over: Vec::new() };
         // A mapping lives as long as its socket's flows: when each port was last used, and the mappings, which are judged at the end.
         let (mut ports, mut mappings) = (Table::<(AnyAddress, Be16), u32>::new(), Vec::new());
         let visit = |key: FlowKey<A>, flow: Flow<A>| {
             let used = now.saturating_sub(flow.last_used) <= timeouts.shortest(key.protocol);
-            let alone = !self.closely && !mapped && used && generations.has(&flow);
+            // What was used within this second may be used again, and its time would not tell.
+            let may_go = flow.is_original() && flow.last_used < now && surplus.contains_key(&{ flow.owner });
+            let alone = !self.closely && !mapped && !may_go && used && generations.has(&flow);
             *(if flow.is_original() { &mut found.originals } else { &mut found.replies }) += 1;
             if alone {
                 return;
@@ -253,8 +329,11 @@ impl Look<'_> {
                 return;
             }
             let idle = now.saturating_sub(last_used);
+            let pair = Expired { key, reply: sibling_key, last_used: flow.last_used, reply_last_used };
             if sibling.is_none() || !generations.has(&flow) || idle > allowed {
-                found.expired.push(Expired { key, reply: sibling_key, last_used: flow.last_used, reply_last_used });
+                found.expired.push(pair);
+            } else if may_go && idle > 0 && sibling.is_some_and(|reply| is_over(&key, &flow, &reply)) {
+                found.over.push((flow.owner, pair));
             }
         };
         sys::for_each_entry(raw, visit)

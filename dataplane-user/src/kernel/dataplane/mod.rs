@@ -32,7 +32,7 @@ use ipnet::IpNet;
 pub use attach::AttachMode;
 pub use dataplane_common::timeout::Timeouts;
 pub use error::DataplaneError;
-pub use garbage::{FlowAlarm, GcReport};
+pub use garbage::{Alarm, FlowAlarm, GcReport, Left};
 pub use programs::{Log, LogLevel, ProgramInfo};
 pub use run::{ProgramRun, RunContext};
 pub use shield::{Device, XdpMode};

@@ -91,6 +91,71 @@ fn every_state_has_its_timer() {
     });
 }
 
+/// Where an endpoint is near its quota, the agent is told, and connections that are over make room, those first that have been so for
+/// longest. What is open stays, however long it is idle.
+#[test]
+fn what_is_over_makes_room_where_that_is_short() {
+    /// How many flows A may have, and from how many on that is nearly so.
+    const QUOTA: u32 = 16;
+    const NEARLY: u64 = 12;
+    const OPENED: &[Step] = &[Out(SYN), Back(SYN | ACK), Out(ACK)];
+    const CLOSED: &[Step] = &[Out(FIN | ACK), Back(FIN | ACK)];
+    for family in FAMILIES {
+        on_bench(|bench| {
+            let endpoint = bench.dataplane.maps.endpoints.get(&A, 0).unwrap();
+            bench.dataplane.maps.endpoints.set(A, layout::Endpoint { quota: QUOTA, ..endpoint }, 0).unwrap();
+            bench.dataplane.maps.swept.set(0, layout::swept::AWAKE, 0).unwrap();
+            bench.dataplane.timeouts = only(|timeouts| &mut timeouts.udp_answered);
+            let told = |bench: &Bench| bench.dataplane.maps.swept.get(&0, 0).unwrap();
+            let open = |bench: &mut Bench, port| OPENED.iter().for_each(|step| take(bench, family, port, *step));
+            let close = |bench: &mut Bench, port| CLOSED.iter().for_each(|step| take(bench, family, port, *step));
+
+            // Two stay open, three are closed first, the other seven later.
+            (20_000..20_005).for_each(|port| open(bench, port));
+            (20_002..20_005).for_each(|port| close(bench, port));
+            sleep(PAUSE);
+            for port in 20_005..20_012 {
+                open(bench, port);
+                close(bench, port);
+            }
+            assert_eq!(told(bench), layout::swept::AWAKE, "there is room");
+            take(bench, family, 20_012, Out(SYN));
+            assert_eq!(told(bench), layout::swept::CROWDED, "the quota is near");
+
+            let report = bench.dataplane.collect_garbage().unwrap();
+            assert!(report.deleted >= 3 && !report.crowded, "{report:?}: at least those of old");
+            sleep(PAUSE);
+            for port in [20_000, 20_001] {
+                take(bench, family, port, Out(ACK));
+            }
+            // As many as before: what was closed later has to go now, but only as much of it as there is too much.
+            let now = NEARLY + 1 - report.deleted;
+            (0..NEARLY - now).for_each(|number| open(bench, 20_100 + number as u16));
+            let report = bench.dataplane.collect_garbage().unwrap();
+            assert_eq!((report.flows, report.deleted, report.crowded), (NEARLY, NEARLY - u64::from(QUOTA) / 2, false));
+            for port in [20_000, 20_001].into_iter().chain(20_100..20_100 + (NEARLY - now) as u16) {
+                take(bench, family, port, Out(ACK));
+            }
+        });
+    }
+}
+
+/// A container has as many flows as it may have, and all are alive: nothing goes, and the agent knows that there is no room.
+#[test]
+fn what_is_alive_makes_no_room() {
+    on_bench(|bench| {
+        let endpoint = bench.dataplane.maps.endpoints.get(&A, 0).unwrap();
+        bench.dataplane.maps.endpoints.set(A, layout::Endpoint { quota: 4, ..endpoint }, 0).unwrap();
+        bench.dataplane.timeouts = only(|timeouts| &mut timeouts.tcp_closing);
+        for port in 20_000..20_004 {
+            take(bench, Family::V4, port, Out(SYN));
+        }
+        sleep(PAUSE);
+        let report = bench.dataplane.collect_garbage().unwrap();
+        assert_eq!((report.flows, report.deleted, report.crowded), (4, 0, true));
+    });
+}
+
 /// RFC 5508 REQ-4, and SEMANTICS §7: no number of errors ends a mapping, and none keeps it.
 #[test]
 fn errors_keep_no_flow_alive() {
