@@ -21,9 +21,11 @@ mod statistics;
 pub(crate) mod table;
 mod tools;
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
@@ -108,7 +110,8 @@ impl BenchArgs {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Part {
     /// Throughput and latency on each data path
     Paths,
@@ -130,10 +133,20 @@ enum Part {
     Engines,
 }
 
+/// A part as it went.
+#[derive(Serialize, Deserialize)]
+struct Done {
+    part: Part,
+    /// How long it took, set-up and all.
+    seconds: f64,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
 /// What was measured of a part.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Measured {
+enum Outcome {
     Paths(Vec<paths::Series>),
     Packets(Vec<packets::Times>),
     Shield(Vec<shield::Samples>),
@@ -143,6 +156,8 @@ enum Measured {
     Floods(Vec<floods::Figures>),
     Names(Vec<names::Samples>),
     Engines(Vec<engines::Samples>),
+    /// Nothing, and why.
+    Failed(String),
 }
 
 impl Part {
@@ -167,52 +182,93 @@ impl Part {
     }
 
     /// Takes all samples. All but single packets, which cargo runs, want root.
-    fn measure(self, workspace: &Workspace, spandrel: &Path, args: &BenchArgs) -> Result<Measured> {
+    fn measure(self, workspace: &Workspace, spandrel: &Path, args: &BenchArgs) -> Result<Outcome> {
         Ok(match self {
-            Part::Paths => Measured::Paths(paths::measure(spandrel, args)?),
-            Part::Packets => Measured::Packets(packets::measure(workspace, args)?),
-            Part::Shield => Measured::Shield(shield::measure(spandrel, args)?),
-            Part::Scale => Measured::Scale(scale::measure(spandrel, args)?),
-            Part::Control => Measured::Control(control::measure(spandrel, args)?),
-            Part::Footprint => Measured::Footprint(footprint::measure(spandrel, args)?),
-            Part::Floods => Measured::Floods(floods::measure(spandrel)?),
-            Part::Names => Measured::Names(names::measure(spandrel, args)?),
-            Part::Engines => Measured::Engines(engines::measure(spandrel, args)?),
+            Part::Paths => Outcome::Paths(paths::measure(spandrel, args)?),
+            Part::Packets => Outcome::Packets(packets::measure(workspace, args)?),
+            Part::Shield => Outcome::Shield(shield::measure(spandrel, args)?),
+            Part::Scale => Outcome::Scale(scale::measure(spandrel, args)?),
+            Part::Control => Outcome::Control(control::measure(spandrel, args)?),
+            Part::Footprint => Outcome::Footprint(footprint::measure(spandrel, args)?),
+            Part::Floods => Outcome::Floods(floods::measure(spandrel)?),
+            Part::Names => Outcome::Names(names::measure(spandrel, args)?),
+            Part::Engines => Outcome::Engines(engines::measure(spandrel, args)?),
         })
     }
 }
 
-impl Measured {
+impl Outcome {
     /// The samples as tables with their explanation.
     fn report(&self) -> String {
         match self {
-            Measured::Paths(all) => paths::report(all),
-            Measured::Packets(all) => packets::report(all),
-            Measured::Shield(all) => shield::report(all),
-            Measured::Scale(all) => scale::report(all),
-            Measured::Control(all) => control::report(all),
-            Measured::Footprint(all) => footprint::report(all),
-            Measured::Floods(all) => floods::report(all),
-            Measured::Names(all) => names::report(all),
-            Measured::Engines(all) => engines::report(all),
+            Outcome::Paths(all) => paths::report(all),
+            Outcome::Packets(all) => packets::report(all),
+            Outcome::Shield(all) => shield::report(all),
+            Outcome::Scale(all) => scale::report(all),
+            Outcome::Control(all) => control::report(all),
+            Outcome::Footprint(all) => footprint::report(all),
+            Outcome::Floods(all) => floods::report(all),
+            Outcome::Names(all) => names::report(all),
+            Outcome::Engines(all) => engines::report(all),
+            Outcome::Failed(why) => format!("\nThis could not be measured: {why}\n"),
         }
     }
 
     /// What is drawn of them.
     fn figures(&self) -> Vec<Figure> {
         match self {
-            Measured::Paths(all) => paths::figures(all),
-            Measured::Scale(all) => scale::figures(all),
+            Outcome::Paths(all) => paths::figures(all),
+            Outcome::Scale(all) => scale::figures(all),
             _ => Vec::new(),
         }
     }
+}
+
+impl Done {
+    /// Takes all samples of a part. Whatever goes wrong there is told, and costs the others nothing.
+    fn of(part: Part, measure: impl FnOnce() -> Result<Outcome>) -> Self {
+        let start = Instant::now();
+        // What the lab cannot set up it panics about, and all that it has set up goes while the panic passes.
+        let outcome = match catch_unwind(AssertUnwindSafe(measure)) {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
+            Err(panic) => Outcome::Failed(words_of(&*panic)),
+        };
+        Self { part, seconds: start.elapsed().as_secs_f64(), outcome }
+    }
+
+    /// The samples as tables with their explanation, and how long they took.
+    fn report(&self) -> String {
+        let (report, what) = (self.outcome.report(), self.part.what());
+        format!("{report}\nMeasuring {what} took {}.\n", minutes(self.seconds))
+    }
+
+    /// Why there is nothing of it, in a sentence.
+    fn failed(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Failed(why) => Some(why.lines().next().unwrap_or_default()),
+            _ => None,
+        }
+    }
+}
+
+/// A time as people tell it.
+fn minutes(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    format!("{} min {:02} s", seconds / 60, seconds % 60)
+}
+
+/// What a panic says of itself.
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    words.unwrap_or("it has panicked without a word").to_owned()
 }
 
 /// A whole run; this is what `--json` prints.
 #[derive(Serialize, Deserialize)]
 struct Report {
     about: About,
-    parts: Vec<Measured>,
+    parts: Vec<Done>,
 }
 
 /// Measures what the options name and prints it.
@@ -225,12 +281,28 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&report)?);
     }
     if let Some(folder) = &args.plots {
-        let figures = report.parts.iter().flat_map(Measured::figures).collect::<Vec<_>>();
-        let tables = report.parts.iter().map(Measured::report).collect::<Vec<_>>();
+        let figures = report.parts.iter().flat_map(|done| done.outcome.figures()).collect::<Vec<_>>();
+        let tables = report.parts.iter().map(Done::report).collect::<Vec<_>>();
         plots::write(folder, &report.about, &tables, &figures)?;
         say("Wrote", folder.join(plots::PAGE).display());
     }
-    Ok(())
+    match args.read {
+        // It went well: what an earlier run could not measure is no failure of reading about it.
+        Some(_) => Ok(()),
+        None => report.verdict(),
+    }
+}
+
+impl Report {
+    /// Whether all parts were measured; which were not, and why, is told last.
+    fn verdict(&self) -> Result<()> {
+        let failed: Vec<_> = self.parts.iter().filter_map(|done| Some((done.part, done.failed()?))).collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let whys = failed.iter().map(|(part, why)| format!("\n  {}: {why}", part.what()));
+        bail!("{} of {} parts could not be measured:{}", failed.len(), self.parts.len(), whys.collect::<String>());
+    }
 }
 
 /// Measures part after part; for people, each is shown when it is done.
@@ -244,14 +316,14 @@ fn measured(workspace: &Workspace, args: &BenchArgs) -> Result<Report> {
     let mut report = Report { about: About::this(workspace, &spandrel)?, parts: Vec::new() };
     for part in args.parts() {
         say("Measuring", part.what());
-        let measured = match geteuid().is_root() || part == Part::Packets {
-            true => part.measure(workspace, &spandrel, args)?,
-            false => as_root(part, args, &spandrel)?,
-        };
+        let done = Done::of(part, || match geteuid().is_root() || part == Part::Packets {
+            true => part.measure(workspace, &spandrel, args),
+            false => as_root(part, args, &spandrel),
+        });
         if !args.json {
-            println!("{}", measured.report());
+            println!("{}", done.report());
         }
-        report.parts.push(measured);
+        report.parts.push(done);
     }
     Ok(report)
 }
@@ -261,7 +333,7 @@ fn earlier(file: &Path) -> Result<Report> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let report: Report = serde_json::from_str(&text)
         .with_context(|| format!("{} is not what `cargo xtask bench --json` prints", file.display()))?;
-    report.parts.iter().for_each(|measured| println!("{}", measured.report()));
+    report.parts.iter().for_each(|done| println!("{}", done.report()));
     Ok(report)
 }
 
@@ -274,29 +346,87 @@ fn spandrel_to_measure(workspace: &Workspace, args: &BenchArgs) -> Result<PathBu
 }
 
 /// Measures one part by calling this program once more, as root.
-fn as_root(part: Part, args: &BenchArgs, spandrel: &Path) -> Result<Measured> {
+fn as_root(part: Part, args: &BenchArgs, spandrel: &Path) -> Result<Outcome> {
     let this = env::current_exe().context("cannot tell where this program is")?;
     let mut again = privilege::command(&this, "making network namespaces")?;
     let name = part.to_possible_value().context("a part without a name")?;
     again.args(["bench", "--only", name.get_name(), "--json", "--spandrel"]).arg(spandrel);
     again.args(["--rounds", &args.rounds().to_string(), "--seconds", &args.period().as_secs_f64().to_string()]);
     again.args(args.quick.then_some("--quick")).args(args.ipv6.then_some("--ipv6"));
-    json_of::<Report>(again)?.parts.pop().context("the measuring program measured nothing")
+    // Where it could measure nothing it says why, and that is the outcome.
+    Ok(json_of::<Report>(again)?.parts.pop().context("the measuring program measured nothing")?.outcome)
 }
 
-/// Runs a program that measures, its messages going where ours go, and reads what it prints.
+/// Runs a program that measures, its messages going where ours go, and reads what it prints, however it ends.
 fn json_of<T: DeserializeOwned>(mut command: Command) -> Result<T> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    if !output.status.success() {
-        bail!("the measuring program failed ({}) and says why above", output.status);
+    match serde_json::from_slice(&output.stdout) {
+        Ok(samples) => Ok(samples),
+        Err(_) if !output.status.success() => {
+            bail!("the measuring program failed ({}) and says why above", output.status)
+        }
+        Err(error) => Err(error).context("the measuring program printed something else than samples"),
     }
-    serde_json::from_slice(&output.stdout).context("the measuring program printed something else than samples")
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.05..=60.0).contains(&seconds) => Ok(seconds),
         _ => Err("give a number of seconds from 0.05 to 60".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    fn report() -> Report {
+        let about = About { command: "cargo xtask bench".into(), versions: Vec::new() };
+        let parts = vec![
+            Done::of(Part::Control, || panic!("cannot {} in docker: timed out\nand a log", "list links")),
+            Done::of(Part::Shield, || Err(anyhow!("no such rule").context("cannot add a rule"))),
+            Done::of(Part::Floods, || Ok(Outcome::Floods(Vec::new()))),
+        ];
+        Report { about, parts }
+    }
+
+    #[test]
+    fn a_part_that_fails_costs_the_others_nothing_and_says_why_in_the_end() {
+        let said = format!("{:#}", report().verdict().unwrap_err());
+        assert_eq!(
+            said,
+            "2 of 3 parts could not be measured:\n  control operations: cannot list links in docker: timed out\n  \
+             the shield, and nftables: cannot add a rule: no such rule"
+        );
+        let mut fine = report();
+        fine.parts.drain(..2);
+        assert!(fine.verdict().is_ok());
+    }
+
+    #[test]
+    fn what_failed_is_in_what_is_printed_and_can_be_read_again() {
+        let read: Report = serde_json::from_str(&serde_json::to_string_pretty(&report()).unwrap()).unwrap();
+        let shown: Vec<_> = read.parts.iter().map(Done::report).collect();
+        assert!(
+            shown[0].contains("This could not be measured: cannot list links in docker: timed out\nand a log\n"),
+            "{shown:?}"
+        );
+        assert!(shown[1].contains("This could not be measured: cannot add a rule: no such rule\n"), "{shown:?}");
+        assert!(shown[2].contains("None of them broke"), "{shown:?}");
+        assert_eq!(
+            read.parts.iter().map(|done| done.part).collect::<Vec<_>>(),
+            report().parts.iter().map(|done| done.part).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn samples_are_the_same_after_they_were_printed_and_read() {
+        let samples = r#"{"times":[{"operation":{"Publish":200},"caller":"Api","endpoints":2,"milliseconds":[0.1,3.25]}],"together":[]}"#;
+        let part = format!(r#"{{"part":"control","seconds":1.5,"control":{samples}}}"#);
+        let done: Done = serde_json::from_str(&part).unwrap();
+        assert_eq!(serde_json::to_string(&done).unwrap(), part);
     }
 }
