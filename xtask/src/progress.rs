@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal, stderr};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -18,6 +19,17 @@ pub(crate) fn say(verb: &str, text: impl Display) {
 /// A bar that counts bytes up to `total`; the caller moves it and clears it.
 pub(crate) fn bytes(total: u64) -> ProgressBar {
     bar(total, "{binary_bytes} of {binary_total_bytes}, {eta} left")
+}
+
+/// Shows for how long something has been waited that cannot be counted; the caller clears it.
+pub(crate) fn waiting() -> ProgressBar {
+    let spinner = ProgressBar::new_spinner();
+    // As below.
+    if let Ok(style) = ProgressStyle::with_template(&format!("{:>12} {{spinner}} {{elapsed}}", "")) {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    spinner
 }
 
 /// A bar that counts `total` things, naming the one at hand.

@@ -10,18 +10,21 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use spandrel_tests::{Cni, CniAttachment, Docker, Host, Lab};
+use spandrel_tests::{Cni, CniAttachment, Docker, Host, Lab, Machine};
 
-use super::BenchArgs;
 use super::statistics::Estimate;
 use super::table;
+use super::{BenchArgs, by_turns};
 use crate::progress::items;
 
 /// How many ports a container publishes.
-const PORTS: [u16; 3] = [0, 10, 200];
+const PORTS: [u16; 3] = [0, 10, DOCKER_PORTS];
+
+/// The most that Docker is asked to publish: it takes 28 ms for each.
+pub(super) const DOCKER_PORTS: u16 = 200;
 
 /// The first of them.
-const FIRST: u16 = 20_000;
+pub(super) const FIRST_PORT: u16 = 20_000;
 
 /// Who makes the network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -95,8 +98,7 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
     let mut all = Vec::new();
     let progress = items(u64::from(args.rounds()) * Stack::ALL.len() as u64);
     for round in 0..args.rounds() as usize {
-        for turn in 0..Stack::ALL.len() {
-            let stack = Stack::ALL[(round + turn) % Stack::ALL.len()];
+        for stack in by_turns(&Stack::ALL, round) {
             progress.set_message(stack.name());
             let mut note = |operation, milliseconds| record(&mut all, stack, operation, milliseconds);
             let done = match stack {
@@ -132,12 +134,24 @@ fn timed<T>(note: Note<'_>, operation: Operation, work: impl FnOnce() -> Result<
     Ok(done)
 }
 
+/// A machine with Docker's programs, and the internet that its uplink leads to.
+pub(super) fn machine_for_docker() -> [Machine; 2] {
+    let lab = Lab::new();
+    let machines = ["docker", "internet"].map(|name| lab.machine(name));
+    machines[0].install_debian();
+    lab.uplink(&machines[0], &machines[1]);
+    machines
+}
+
+/// So many ports, under the same numbers outside, as all engines take them.
+pub(super) fn range(ports: u16) -> String {
+    let last = FIRST_PORT + ports - 1;
+    format!("{FIRST_PORT}-{last}:{FIRST_PORT}-{last}")
+}
+
 /// The option that publishes so many ports.
-fn publish(ports: u16) -> String {
-    match ports {
-        0 => String::new(),
-        ports => format!("-p {FIRST}-{last}:{FIRST}-{last}", last = FIRST + ports - 1),
-    }
+pub(super) fn publish(ports: u16) -> String {
+    if ports == 0 { String::new() } else { format!("-p {}", range(ports)) }
 }
 
 /// A network of Docker's, and containers on it.
@@ -160,7 +174,7 @@ fn with_docker(docker: &Docker<'_>, options: &str, note: Note<'_>) -> Result<()>
 fn with_cni(host: &Host, plugins: &[Value], note: Note<'_>) -> Result<()> {
     let cni = Cni::new(host, "bench", "1.0.0", plugins);
     let attach = |ports: u16| {
-        let mappings = (FIRST..FIRST + ports)
+        let mappings = (FIRST_PORT..FIRST_PORT + ports)
             .map(|port| json!({"hostPort": port, "containerPort": port, "protocol": "tcp"}))
             .collect::<Vec<_>>();
         CniAttachment::new(&format!("web-{ports}"), "web").wishing(json!({"portMappings": mappings}))

@@ -9,20 +9,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
-use spandrel_tests::{Lab, Machine, PinnedMap};
+use spandrel_tests::{Machine, PinnedMap};
 
 use super::BenchArgs;
+use super::engines::{DOCKER_PORTS, machine_for_docker, publish};
 use super::scale::crowd::{Crowd, NETWORK};
 use super::table;
 use crate::progress::items;
 
-/// How much the crowded host has.
-const ENDPOINTS: usize = 2000;
+/// How many ports the crowded host publishes, and in a quick run.
 const PORTS: usize = 10_000;
-const NETWORKS: usize = 10;
-
-/// The same in a quick run.
-const QUICK: usize = 10;
+const QUICK_PORTS: usize = 1000;
 
 /// How long wake-ups are counted.
 const WATCH: Duration = Duration::from_secs(60);
@@ -34,9 +31,6 @@ const MAPS_TARGET: u64 = 100 << 20;
 
 /// Maps that take less together have one row.
 const SMALL: u64 = 256 << 10;
-
-/// How many ports Docker's container publishes.
-const DOCKER_PORTS: usize = 200;
 
 /// Memory of some processes, bytes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,22 +77,24 @@ pub(super) struct Figures {
 
 /// Takes all figures. Must be root.
 pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Figures> {
-    let scale = if args.quick { QUICK } else { 1 };
-    let watch = if args.quick { QUICK_WATCH } else { WATCH };
-    let (endpoints, ports) = (ENDPOINTS / scale, PORTS / scale);
+    let (ports, watch) = if args.quick { (QUICK_PORTS, QUICK_WATCH) } else { (PORTS, WATCH) };
     let mut figures = Figures { conntrack: conntrack_entry(), ..Figures::default() };
     let progress = items(4);
+    // Before there was a crowd, which the kernel takes down for minutes.
+    progress.set_message("Docker");
+    if !args.quick {
+        figures.docker()?;
+    }
+    progress.inc(1);
     progress.set_message("an idle host");
     let idle = Crowd::new(spandrel, "")?;
     figures.memory.push(memory("agent, 2 endpoints".into(), &[idle.site.agent.pid().cast_signed()])?);
     figures.idle_maps = maps(&idle);
     progress.inc(1);
     progress.set_message("a crowded host");
-    let mut crowded = Crowd::new(spandrel, "")?;
-    crowded.add_networks(NETWORKS)?;
-    crowded.add_endpoints(endpoints - crowded.size().endpoints)?;
+    let mut crowded = Crowd::crowded(spandrel, args.quick)?;
     crowded.add_ports(ports)?;
-    let name = format!("{endpoints} endpoints, {ports} ports");
+    let name = format!("{} endpoints, {ports} ports", crowded.size().endpoints);
     let agent = crowded.site.agent.pid().cast_signed();
     figures.memory.push(memory(format!("agent, {name}"), &[agent])?);
     figures.crowded_maps = maps(&crowded);
@@ -112,12 +108,6 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Figures> {
             .into_iter()
             .collect::<Result<_>>()
     })?;
-    drop(crowded);
-    progress.inc(1);
-    progress.set_message("Docker");
-    if !args.quick {
-        figures.docker()?;
-    }
     progress.finish_and_clear();
     Ok(figures)
 }
@@ -125,17 +115,14 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Figures> {
 impl Figures {
     /// dockerd with its bridge, alone and with a container that publishes ports.
     fn docker(&mut self) -> Result<()> {
-        let lab = Lab::new();
-        let (host, internet) = (lab.machine("docker"), lab.machine("internet"));
-        host.install_debian();
-        lab.uplink(&host, &internet);
+        let [host, _internet] = machine_for_docker();
         let docker = host.docker("");
         docker.client(&format!("network create {NETWORK}")).ok();
-        let publish = format!("--network {NETWORK} -p 20000-{last}:20000-{last}", last = 20_000 + DOCKER_PORTS - 1);
+        let publish = format!("--network {NETWORK} {}", publish(DOCKER_PORTS));
         self.memory.push(memory("dockerd and containerd, idle".into(), &processes(&host, &["dockerd", "containerd"]))?);
         let _web = docker.run("web", &publish);
         self.memory.push(memory(
-            "dockerd and containerd, a container with 200 ports".into(),
+            format!("dockerd and containerd, a container with {DOCKER_PORTS} ports"),
             &processes(&host, &["dockerd", "containerd"]),
         )?);
         self.memory.push(memory("its docker-proxy processes".into(), &processes(&host, &["docker-proxy"]))?);

@@ -15,6 +15,7 @@ mod packets;
 mod paths;
 mod peers;
 mod plots;
+mod quiet;
 mod scale;
 mod shield;
 mod statistics;
@@ -119,12 +120,12 @@ enum Part {
     Packets,
     /// Packets dropped in a second with the shield and without, and by nftables; and what the shield costs the others
     Shield,
-    /// The data paths of a crowded host next to those of an empty one
-    Scale,
     /// Networks, containers and ports that are made and removed: milliseconds, alone and in a crowd
     Control,
     /// Memory of the agent and the kernel, and wake-ups while nothing changes
     Footprint,
+    /// The data paths of a crowded host next to those of an empty one
+    Scale,
     /// Millions of frames from random addresses at published ports, and what becomes of those who use them; only if asked for
     Floods,
     /// Name look-ups of a container among 2,000, next to dnsmasq; only if asked for
@@ -137,7 +138,7 @@ enum Part {
 #[derive(Serialize, Deserialize)]
 struct Done {
     part: Part,
-    /// How long it took, set-up and all.
+    /// How long it took, from waiting for the kernel to taking everything down again.
     seconds: f64,
     #[serde(flatten)]
     outcome: Outcome,
@@ -316,9 +317,13 @@ fn measured(workspace: &Workspace, args: &BenchArgs) -> Result<Report> {
     let mut report = Report { about: About::this(workspace, &spandrel)?, parts: Vec::new() };
     for part in args.parts() {
         say("Measuring", part.what());
-        let done = Done::of(part, || match geteuid().is_root() || part == Part::Packets {
-            true => part.measure(workspace, &spandrel, args),
-            false => as_root(part, args, &spandrel),
+        let done = Done::of(part, || match (geteuid().is_root(), part) {
+            (true, _) => {
+                quiet::wait();
+                part.measure(workspace, &spandrel, args)
+            }
+            (false, Part::Packets) => part.measure(workspace, &spandrel, args),
+            (false, _) => as_root(part, args, &spandrel),
         });
         if !args.json {
             println!("{}", done.report());
@@ -355,6 +360,17 @@ fn as_root(part: Part, args: &BenchArgs, spandrel: &Path) -> Result<Outcome> {
     again.args(args.quick.then_some("--quick")).args(args.ipv6.then_some("--ipv6"));
     // Where it could measure nothing it says why, and that is the outcome.
     Ok(json_of::<Report>(again)?.parts.pop().context("the measuring program measured nothing")?.outcome)
+}
+
+/// The order of a round. Each is followed by its mirror, and after that somebody else is first: what the machine does besides changes with
+/// time, and whatever comes first finds other caches.
+fn by_turns<T: Clone>(all: &[T], round: usize) -> Vec<T> {
+    let mut order = all.to_vec();
+    order.rotate_left((round / 2).checked_rem(all.len()).unwrap_or(0));
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 /// Runs a program that measures, its messages going where ours go, and reads what it prints, however it ends.
@@ -420,6 +436,18 @@ mod tests {
             read.parts.iter().map(|done| done.part).collect::<Vec<_>>(),
             report().parts.iter().map(|done| done.part).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn everybody_is_first_as_often_as_the_others() {
+        for count in 1..8 {
+            let all: Vec<_> = (0..count).collect();
+            let mut first: Vec<_> = (0..2 * count).map(|round| by_turns(&all, round)[0]).collect();
+            first.sort();
+            let twice: Vec<_> = all.iter().flat_map(|&one| [one, one]).collect();
+            assert_eq!(first, twice);
+        }
+        assert!(by_turns::<u8>(&[], 1).is_empty());
     }
 
     #[test]

@@ -15,9 +15,9 @@ use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
 use spandrel_tests::{Host, Lab, Machine, NAMES_AT, Net, PATIENCE, Process, addresses, question, within};
 
-use super::BenchArgs;
 use super::statistics::Estimate;
 use super::table;
+use super::{BenchArgs, by_turns};
 use crate::progress::items;
 
 /// Containers that have names: as many as a large host runs.
@@ -66,8 +66,7 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
     let progress = items(u64::from(args.rounds()) * servers.len() as u64);
     let period = args.period();
     for round in 0..args.rounds() as usize {
-        for turn in 0..servers.len() {
-            let index = (round + turn) % servers.len();
+        for index in by_turns(&[0, 1], round) {
             let (name, net, at) = servers[index];
             progress.set_message(name);
             let mut times = ask(net, at, &names, period).with_context(|| format!("{name} does not answer"))?;
@@ -175,7 +174,7 @@ fn ask_one(socket: &UdpSocket, id: u16, name: &str) -> io::Result<Duration> {
 
 /// The figures as a table with its explanation.
 pub(super) fn report(all: &[Samples]) -> String {
-    let beside = &all[all.len() - 1];
+    let Some(beside) = all.last() else { return String::new() };
     let row = |samples: &Samples| {
         [
             samples.server.clone(),

@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use spandrel_tests::{Lab, V4, V6};
 
-use super::BenchArgs;
 use super::load::{Cpus, Load};
 use super::peers::{DataPath, Lane, Peer, Sites};
 use super::plots::{Bars, Figure, Plot};
 use super::statistics::Estimate;
 use super::table;
 use super::tools::Tools;
+use super::{BenchArgs, by_turns};
 use crate::progress::items;
 
 /// A ratio that is less certain than this, and whose target lies within, says nothing.
@@ -82,14 +82,7 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Series>> 
     let progress = items(u64::from(args.rounds()) * steps as u64);
     for round in 0..args.rounds() as usize {
         for &&(path, load, ..) in &loads {
-            // All peers right after each other, in an order that favours none: what the machine does besides changes with time.
-            let mut order = of(path);
-            let count = order.len();
-            order.rotate_left(round % count);
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for lane in order {
+            for lane in by_turns(&of(path), round) {
                 let (what, whose) = (load.name(), lane.peer.name());
                 progress.set_message(format!("{}: {what}, {whose}", path.name()));
                 let samples = load.measure(&tools, &lane.ends, cpus, args.period());

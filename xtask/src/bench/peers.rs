@@ -358,7 +358,7 @@ async fn join(handle: &Handle, ports: &[u32]) -> Result<(), rtnetlink::Error> {
 }
 
 /// Speaks netlink in the namespace of the calling thread.
-fn with_netlink(work: impl AsyncFnOnce(Handle) -> Result<(), rtnetlink::Error>) -> std::io::Result<()> {
+pub(super) fn with_netlink(work: impl AsyncFnOnce(Handle) -> Result<(), rtnetlink::Error>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;

@@ -11,9 +11,9 @@ use anyhow::{Result, bail};
 use hyper::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use spandrel_tests::Lab;
 
 use super::BenchArgs;
+use super::engines::{DOCKER_PORTS, FIRST_PORT, machine_for_docker, range};
 use super::scale::client::Client;
 use super::scale::crowd::{Crowd, NETWORK, SERVER};
 use super::statistics::quantile;
@@ -21,21 +21,8 @@ use super::table;
 use crate::progress::items;
 use together::Together;
 
-/// Endpoints of the crowded host, and of the one of a quick run.
-const CROWD: usize = 2000;
-const QUICK_CROWD: usize = 100;
-
-/// The networks that they are spread over.
-const NETWORKS: usize = 10;
-
 /// How many ports are published at once.
-const PORTS: [usize; 3] = [1, 200, 10_000];
-
-/// The most that Docker is asked to publish: it takes 28 ms for each.
-const DOCKER_PORTS: usize = 200;
-
-/// The first of them.
-const FIRST_PORT: usize = 20_000;
+const PORTS: [u16; 3] = [1, 200, 10_000];
 
 /// How often an operation is timed at most, and how long at most once it has been timed [`LEAST`] times.
 const MOST: usize = 100;
@@ -50,8 +37,8 @@ enum Operation {
     Attach,
     Detach,
     RemoveNetwork,
-    Publish(usize),
-    Unpublish(usize),
+    Publish(u16),
+    Unpublish(u16),
 }
 
 impl Operation {
@@ -135,30 +122,27 @@ pub(super) struct Samples {
 
 /// Takes all samples. Must be root.
 pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Samples> {
-    let (crowd, patience) = if args.quick { (QUICK_CROWD, QUICK_PATIENCE) } else { (CROWD, PATIENCE) };
+    let patience = if args.quick { QUICK_PATIENCE } else { PATIENCE };
     let progress = items(4);
     let mut all = Samples::default();
 
+    // Before there was a crowd, which the kernel takes down for minutes.
+    progress.set_message("Docker");
+    // It takes seconds for its ports.
+    if !args.quick {
+        all.of_docker()?;
+    }
+    progress.inc(1);
     progress.set_message("an empty host");
-    let mut host = Crowd::new(spandrel, "")?;
+    let host = Crowd::new(spandrel, "")?;
     all.of_host(&host, patience)?;
     progress.inc(1);
     progress.set_message("containers started at once");
     all.together.push(together::measure(&host)?);
     drop(host);
     progress.inc(1);
-    progress.set_message(format!("a host with {crowd} endpoints"));
-    host = Crowd::new(spandrel, "")?;
-    host.add_networks(NETWORKS)?;
-    host.add_endpoints(crowd - host.size().endpoints)?;
-    all.of_host(&host, patience)?;
-    drop(host);
-    progress.inc(1);
-    progress.set_message("Docker");
-    // It takes seconds for its ports.
-    if !args.quick {
-        all.of_docker()?;
-    }
+    progress.set_message("a crowded host");
+    all.of_host(&Crowd::crowded(spandrel, args.quick)?, patience)?;
     progress.finish_and_clear();
     Ok(all)
 }
@@ -213,10 +197,7 @@ impl Samples {
     /// The same of dockerd with its own bridge. It cannot publish ports of a running container: what it takes is what starting and removing
     /// one takes longer with ports than without.
     fn of_docker(&mut self) -> Result<()> {
-        let lab = Lab::new();
-        let (host, internet) = (lab.machine("docker"), lab.machine("internet"));
-        host.install_debian();
-        lab.uplink(&host, &internet);
+        let [host, _internet] = machine_for_docker();
         let _docker = host.docker("");
         let mut api = Client::connect(&host.path("/run/docker.sock"))?;
         let mut note = |operation, time| self.note(operation, Caller::Docker, 1, time);
@@ -258,7 +239,7 @@ impl Samples {
 }
 
 /// Creates a container of Docker's, to be started.
-fn docker_container(api: &mut Client, ports: usize) -> Result<()> {
+fn docker_container(api: &mut Client, ports: u16) -> Result<()> {
     let bindings: serde_json::Map<String, Value> = (FIRST_PORT..FIRST_PORT + ports)
         .map(|port| (format!("{port}/tcp"), json!([{"HostPort": port.to_string()}])))
         .collect();
@@ -268,12 +249,6 @@ fn docker_container(api: &mut Client, ports: usize) -> Result<()> {
         "HostConfig": {"PortBindings": bindings, "NetworkMode": "bridge"},
     });
     api.send(Method::POST, "/containers/create?name=web", &body).map(drop)
-}
-
-/// So many ports, as `-p` takes them.
-fn range(ports: usize) -> String {
-    let last = FIRST_PORT + ports - 1;
-    format!("{FIRST_PORT}-{last}:{FIRST_PORT}-{last}")
 }
 
 /// How long something takes.

@@ -24,6 +24,11 @@ pub(in crate::bench) const SERVER: &str = "server";
 /// The measured server's port, which is published under the same number, over TCP and UDP.
 pub(in crate::bench) const PORT: u16 = 5000;
 
+/// Endpoints of a crowded host, of one that a quick run takes for crowded, and the further networks that they are spread over.
+const ENDPOINTS: usize = 2000;
+const QUICK_ENDPOINTS: usize = 100;
+const NETWORKS: usize = 10;
+
 /// Where further networks are.
 const POOL: &str = "--default-address-pool base=10.0.0.0/8,size=24";
 
@@ -31,7 +36,7 @@ const POOL: &str = "--default-address-pool base=10.0.0.0/8,size=24";
 const OWNERS: usize = 16;
 
 /// The first of the ports that nobody uses.
-const FIRST_PORT: usize = 40_000;
+pub(super) const FIRST_PORT: usize = 40_000;
 
 /// How much there is of everything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -68,6 +73,15 @@ impl Crowd {
         let server_address = address.context("the server has no address")?.parse()?;
         let more = Size { ports: 0, networks: 0, endpoints: 0, flows: 0 };
         Ok(Self { site, client, server, server_address, more, owners: Vec::new() })
+    }
+
+    /// A crowded host, or what is one in a quick run.
+    pub(in crate::bench) fn crowded(spandrel: &Path, quick: bool) -> Result<Self> {
+        let mut host = Self::new(spandrel, "")?;
+        host.add_networks(NETWORKS)?;
+        let endpoints = if quick { QUICK_ENDPOINTS } else { ENDPOINTS };
+        host.add_endpoints(endpoints - host.size().endpoints)?;
+        Ok(host)
     }
 
     /// How much there is of everything.

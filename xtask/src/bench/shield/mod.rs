@@ -11,12 +11,12 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use spandrel_tests::{Lab, Net, V4};
 
-use super::BenchArgs;
 use super::load::{Cpus, Load};
 use super::peers::{Ends, PORT};
 use super::statistics::Estimate;
 use super::table;
 use super::tools::Tools;
+use super::{BenchArgs, by_turns};
 use crate::progress::items;
 use wall::{Means, Wall};
 
@@ -47,8 +47,8 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
         for &index in &ours {
             all[index].passed.push((load, Vec::new()));
         }
-        for round in 0..args.rounds() {
-            for &index in &turn(&ours, round) {
+        for round in 0..args.rounds() as usize {
+            for index in by_turns(&ours, round) {
                 let wall = &walls[index];
                 progress.set_message(format!("{}, {}", load.name(), wall.means.name()));
                 let samples = load.measure(&tools, &ends(wall), cpus, period)?;
@@ -60,8 +60,8 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
     }
     let threads = walls.iter().map(|wall| wall.give_thread(cpus.server)).collect::<Result<Vec<Pid>>>()?;
     let every: Vec<usize> = (0..walls.len()).collect();
-    for round in 0..args.rounds() {
-        for &index in &turn(&every, round) {
+    for round in 0..args.rounds() as usize {
+        for index in by_turns(&every, round) {
             progress.set_message(walls[index].means.name());
             let toll = walls[index].flood(threads[index], cpus.server, period)?;
             all[index].dropped.push(toll.packets as f64 / toll.time.as_secs_f64());
@@ -74,16 +74,6 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
 
 fn position(walls: &[Wall], means: Means) -> Result<usize> {
     walls.iter().position(|wall| wall.means == means).context("a means that is none")
-}
-
-/// The order of a round, which favours none.
-fn turn(indices: &[usize], round: u32) -> Vec<usize> {
-    let mut order = indices.to_vec();
-    order.rotate_left(round as usize % indices.len());
-    if round % 2 == 1 {
-        order.reverse();
-    }
-    order
 }
 
 /// Somebody outside, and the host itself.
