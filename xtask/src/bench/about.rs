@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 use std::{env, fmt, fs, thread};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::apt;
@@ -45,10 +45,7 @@ impl About {
             // What follows the version is its builder's, and says nothing elsewhere.
             ("kernel".into(), kernel.trim().split('-').next().unwrap_or_default().into()),
             ("CPU".into(), cpu(&fs::read_to_string("/proc/cpuinfo").context("cannot tell the CPU")?)),
-            (
-                "Spandrel".into(),
-                format!("{}, {}", first_line(&said(Command::new(spandrel).arg("--version"))?), commit(workspace)),
-            ),
+            ("Spandrel".into(), format!("{}, {}", version_of_spandrel(spandrel)?, commit(workspace))),
         ];
         let busy = busy()?;
         if busy > QUIET {
@@ -104,8 +101,13 @@ fn said(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// What the binary says that is measured, which must be one of ours.
+pub(super) fn version_of_spandrel(path: &Path) -> Result<String> {
+    let said = said(Command::new(path).arg("--version"))?;
+    match said.lines().next() {
+        Some(line) if line.starts_with("spandrel ") => Ok(line.to_owned()),
+        _ => bail!("{} is no spandrel: it does not tell its version", path.display()),
+    }
 }
 
 /// The first word that looks like a version: after a `v` or a name with a slash, digits with dots.

@@ -48,16 +48,18 @@ use plots::Figure;
 /// sockperf, wrk and our own: Spandrel next to a bare veth pair (nothing can be faster), a plain Linux bridge, nftables, Docker's engine and
 /// the reference chain of CNI plugins, by turns. Of single packets: nanoseconds in each eBPF program on each path. Of the shield: packets
 /// dropped in a second, next to TC and nftables. Of size: the data paths of a crowded host next to those of a small one, what control
-/// operations take in either, and how much memory and how many wake-ups the agent and the kernel need. Everything happens in network namespaces of its own; needs root, through sudo where
-/// the caller is not. Takes at most 20 minutes after the build, or 2 with --quick. Figures of different runs or machines cannot be compared,
-/// ratios can.
+/// operations take in either, next to Docker's, and how much memory and how many wake-ups the agent and the kernel need.
+///
+/// Everything happens in network namespaces of its own; needs root, through sudo where the caller is not. Takes at most 20 minutes after the
+/// build, or 2 with --quick; how long each part took stands below its tables. A part that fails costs the others nothing, and is named in the
+/// end. Figures of different runs or machines cannot be compared, ratios can.
 #[derive(Args)]
 pub(crate) struct BenchArgs {
     /// Fewer rounds, loads, peers and parts: two minutes for a first look
     #[arg(long)]
     quick: bool,
 
-    /// How often everything is measured: 6 times, or 3 with --quick
+    /// How often everything is measured: 4 times, or 3 with --quick; twice as many take twice as long, and say more on a busy machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
 
@@ -77,12 +79,12 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     json: bool,
 
-    /// Write a page with all tables, plots and versions into this folder
+    /// Write a page with all plots and versions into this folder, README.md, and one with all tables, tables.md
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
 
     /// Show what an earlier run has printed with --json, instead of measuring anything
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "json", "spandrel"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "rounds", "seconds", "ipv6", "only", "json", "spandrel"])]
     read: Option<PathBuf>,
 
     /// Measure this binary instead of building one
@@ -92,7 +94,7 @@ pub(crate) struct BenchArgs {
 
 impl BenchArgs {
     fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 3 } else { 6 })
+        self.rounds.unwrap_or(if self.quick { 3 } else { 4 })
     }
 
     fn period(&self) -> Duration {
@@ -274,6 +276,10 @@ struct Report {
 
 /// Measures what the options name and prints it.
 pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
+    // Before minutes of measuring.
+    if let Some(folder) = &args.plots {
+        plots::prepare(folder)?;
+    }
     let report = match &args.read {
         Some(file) => earlier(file)?,
         None => measured(workspace, args)?,
@@ -283,7 +289,7 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
     }
     if let Some(folder) = &args.plots {
         let figures = report.parts.iter().flat_map(|done| done.outcome.figures()).collect::<Vec<_>>();
-        let tables = report.parts.iter().map(Done::report).collect::<Vec<_>>();
+        let tables = report.parts.iter().map(|done| (done.part.what(), done.report())).collect::<Vec<_>>();
         plots::write(folder, &report.about, &tables, &figures)?;
         say("Wrote", folder.join(plots::PAGE).display());
     }
@@ -309,9 +315,12 @@ impl Report {
 /// Measures part after part; for people, each is shown when it is done.
 fn measured(workspace: &Workspace, args: &BenchArgs) -> Result<Report> {
     let spandrel = spandrel_to_measure(workspace, args)?;
-    // Those who do not build what is measured have no eBPF object yet, which single packets take.
-    if args.spandrel.is_some() && args.parts().contains(&Part::Packets) {
-        build::ebpf(workspace)?;
+    if args.parts().contains(&Part::Packets) {
+        // Those who do not build what is measured have no eBPF object yet.
+        if args.spandrel.is_some() {
+            build::ebpf(workspace)?;
+        }
+        packets::build(workspace)?;
     }
     crate::peers::programs(workspace)?;
     let mut report = Report { about: About::this(workspace, &spandrel)?, parts: Vec::new() };
@@ -345,7 +354,11 @@ fn earlier(file: &Path) -> Result<Report> {
 /// The binary that the options name, or a new one.
 fn spandrel_to_measure(workspace: &Workspace, args: &BenchArgs) -> Result<PathBuf> {
     match &args.spandrel {
-        Some(path) => path.canonicalize().with_context(|| format!("there is no {}", path.display())),
+        Some(path) => {
+            let path = path.canonicalize().with_context(|| format!("there is no {}", path.display()))?;
+            about::version_of_spandrel(&path)?;
+            Ok(path)
+        }
         None => build::spandrel(workspace, build::Profile::default()),
     }
 }
@@ -396,8 +409,58 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
+    use clap::Parser;
 
     use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn parse(line: &str) -> Result<BenchArgs, clap::Error> {
+        Cli::try_parse_from(["bench"].into_iter().chain(line.split_whitespace())).map(|cli| cli.args)
+    }
+
+    #[test]
+    fn wrong_options_are_refused_before_anything_is_measured() {
+        for (line, says) in [
+            ("--only nonsense", "possible values: paths, packets"),
+            ("--rounds 0", "0 is not in 1..=1000"),
+            ("--seconds 99", "give a number of seconds from 0.05 to 60"),
+            ("--seconds nan", "give a number of seconds from 0.05 to 60"),
+            ("--read file --rounds 3", "cannot be used with '--rounds <N>'"),
+            ("--read file --only paths", "cannot be used with '--only <PART>'"),
+        ] {
+            let refused = parse(line).err().unwrap().to_string();
+            assert!(refused.contains(says), "{line}: {refused}");
+        }
+        assert_eq!(parse("--quick").unwrap().parts(), [Part::Paths, Part::Packets]);
+        assert_eq!(parse("--only shield --only paths --quick").unwrap().parts(), [Part::Paths, Part::Shield]);
+    }
+
+    #[test]
+    fn what_is_no_earlier_run_is_told_in_a_sentence() {
+        let folder = env::temp_dir();
+        let garbage = folder.join(format!("spandrel-bench-{}", std::process::id()));
+        fs::write(&garbage, "garbage").unwrap();
+        for (file, says) in [
+            (folder.join("no/such.json"), "No such file or directory"),
+            (folder, "Is a directory"),
+            (garbage.clone(), "is not what `cargo xtask bench --json` prints"),
+        ] {
+            let said = format!("{:#}", earlier(&file).err().unwrap());
+            assert!(said.contains(says) && !said.contains('\n'), "{said}");
+        }
+        fs::remove_file(garbage).unwrap();
+    }
+
+    #[test]
+    fn another_program_is_not_measured() {
+        let said = about::version_of_spandrel("/bin/true".as_ref()).unwrap_err().to_string();
+        assert!(said.ends_with("true is no spandrel: it does not tell its version"), "{said}");
+    }
 
     fn report() -> Report {
         let about = About { command: "cargo xtask bench".into(), versions: Vec::new() };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::statistics::Estimate;
 use super::{BenchArgs, json_of, table};
 use crate::privilege;
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// What was measured of one program on one path.
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,7 +26,16 @@ pub(super) struct Times {
     ratio: Option<f64>,
 }
 
-/// Builds and runs the program that measures; cargo stays with the caller, what it runs becomes root.
+/// The program that measures, as cargo names it.
+const PROGRAM: [&str; 5] = ["--release", "--package", "spandrel", "--example", "packet_bench"];
+
+/// Builds the program that measures, which takes longer than it runs, and disturbs what is measured meanwhile.
+pub(super) fn build(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    workspace::run(cargo.arg("build").args(PROGRAM))
+}
+
+/// Runs it; cargo stays with the caller, what it runs becomes root.
 pub(super) fn measure(workspace: &Workspace, args: &BenchArgs) -> Result<Vec<Times>> {
     let mut all: Vec<Times> = json_of(command(workspace, args.rounds())?)?;
     let ratios: Vec<_> = all.iter().map(|times| ratio(&all, times).map(|ratio| ratio.median)).collect();
@@ -37,7 +46,7 @@ pub(super) fn measure(workspace: &Workspace, args: &BenchArgs) -> Result<Vec<Tim
 fn command(workspace: &Workspace, rounds: u32) -> Result<Command> {
     let runner = privilege::prefix("running eBPF programs")?;
     let mut cargo = workspace.cargo();
-    cargo.args(["run", "--quiet", "--release", "--package", "spandrel", "--example", "packet_bench"]);
+    cargo.args(["run", "--quiet"]).args(PROGRAM);
     if !runner.is_empty() {
         cargo.args(["--config", &format!("target.'cfg(unix)'.runner={runner:?}")]);
     }

@@ -10,8 +10,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::about::About;
 
-/// The page's name in its folder.
+/// The page's name in its folder, and that of the page with all tables.
 pub(super) const PAGE: &str = "README.md";
+const TABLES: &str = "tables.md";
 
 /// A plot and where it goes.
 #[derive(Clone, Debug)]
@@ -68,29 +69,47 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(213, 94, 0),
 ];
 
-/// Writes the page and its plots into a folder, which is made.
-pub(super) fn write(folder: &Path, about: &About, tables: &[String], figures: &[Figure]) -> Result<()> {
+/// Makes the folder, and makes sure that something can be written there.
+pub(super) fn prepare(folder: &Path) -> Result<()> {
+    let probe = folder.join(".probe");
+    let written =
+        fs::create_dir_all(folder).and_then(|()| fs::write(&probe, "")).and_then(|()| fs::remove_file(&probe));
+    written.with_context(|| format!("cannot write into {}", folder.display()))
+}
+
+/// Writes the pages and the plots into a folder that has been prepared: always under the same names. What a table is about stands beside it.
+pub(super) fn write(folder: &Path, about: &About, tables: &[(&str, String)], figures: &[Figure]) -> Result<()> {
     let failed = || format!("cannot write into {}", folder.display());
-    fs::create_dir_all(folder).with_context(failed)?;
     for figure in figures {
         fs::write(folder.join(file(figure)), figure.svg()?).with_context(failed)?;
     }
-    fs::write(folder.join(PAGE), page(about, tables, figures)).with_context(failed)
+    fs::write(folder.join(TABLES), tables_page(tables)).with_context(failed)?;
+    fs::write(folder.join(PAGE), page(about, figures)).with_context(failed)
 }
 
 fn file(figure: &Figure) -> String {
     format!("{}.svg", figure.name)
 }
 
-fn page(about: &About, tables: &[String], figures: &[Figure]) -> String {
-    let mut text = format!("# Measured\n\n```\n{about}```\n");
+fn page(about: &About, figures: &[Figure]) -> String {
+    let mut text = format!("# Measured\n\n```\n{about}```\n\n[All figures, as tables]({TABLES})\n");
     for figure in figures {
         text += &format!("\n![{}]({})\n", figure.title, file(figure));
     }
-    for table in tables {
-        text += &format!("\n```\n{}\n```\n", table.trim());
+    text
+}
+
+fn tables_page(tables: &[(&str, String)]) -> String {
+    let mut text = "# Tables\n".to_owned();
+    for (what, table) in tables {
+        text += &format!("\n## {}\n\n```\n{}\n```\n", capitalized(what), table.trim());
     }
     text
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }
 
 /// What is drawn on.
@@ -325,13 +344,23 @@ mod tests {
     }
 
     #[test]
-    fn the_page_shows_all_plots_and_tables() {
+    fn the_pages_show_all_plots_and_tables() {
+        let folder = std::env::temp_dir().join(format!("spandrel-plots-{}", std::process::id()));
+        let inner = folder.join("made");
         let about = About { command: "cargo xtask bench".into(), versions: vec![("kernel".into(), "6.18".into())] };
-        let page = page(&about, &["\na table\n".into()], &figures());
-        for part in
-            ["cargo xtask bench", "kernel", "6.18", "![About bars](bars.svg)", "(curves.svg)", "```\na table\n```"]
-        {
+        prepare(&inner).unwrap();
+        write(&inner, &about, &[("data paths", "\na table\n".into())], &figures()).unwrap();
+        let mut files: Vec<_> = fs::read_dir(&inner).unwrap().map(|file| file.unwrap().file_name()).collect();
+        files.sort();
+        assert_eq!(files, ["README.md", "bars.svg", "curves.svg", "tables.md"]);
+        let page = fs::read_to_string(inner.join(PAGE)).unwrap();
+        for part in ["cargo xtask bench", "kernel", "6.18", "(tables.md)", "![About bars](bars.svg)", "(curves.svg)"] {
             assert!(page.contains(part), "{part} is missing: {page}");
         }
+        let tables = fs::read_to_string(inner.join(TABLES)).unwrap();
+        assert!(tables.contains("\n## Data paths\n\n```\na table\n```\n"), "{tables}");
+        let below_file = inner.join(PAGE).join("folder");
+        assert!(prepare(&below_file).unwrap_err().to_string().contains("cannot write into"));
+        fs::remove_dir_all(folder).unwrap();
     }
 }
