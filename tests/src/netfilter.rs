@@ -43,7 +43,8 @@ impl Net {
     /// Adds these rules, written as `nft -f` reads them; the program comes from Debian's packages.
     #[track_caller]
     pub fn add_packet_filter(&self, rules: &str) {
-        self.run(|| nft(rules)).or_fail(format_args!("load packet filter rules in {}:\n{rules}", self.name()));
+        // What `nft` says quotes the rule that it does not like; all of them may be thousands.
+        self.run(|| nft(rules)).or_fail(format_args!("load packet filter rules in {}", self.name()));
     }
 }
 

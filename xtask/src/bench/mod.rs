@@ -153,7 +153,7 @@ enum Outcome {
     Paths(Vec<paths::Series>),
     Packets(Vec<packets::Times>),
     Shield(Vec<shield::Samples>),
-    Scale(Vec<scale::Samples>),
+    Scale(scale::Figures),
     Control(control::Samples),
     Footprint(footprint::Figures),
     Floods(Vec<floods::Figures>),

@@ -203,7 +203,7 @@ impl Sites {
                 switch.set_sysctl(&switched_off, "0");
             }
         }
-        let ([client, server], address) = self.bridged(&switch, machines)?;
+        let ([client, server], address) = bridged(&self.lab, self.family, &switch, machines)?;
         machines.push(switch);
         let at = SocketAddr::new(address, PORT);
         Ok(vec![Lane {
@@ -214,9 +214,8 @@ impl Sites {
     }
 
     fn nftables(&self, site: &(Host, Uplink), machines: &mut Vec<Machine>) -> Result<Vec<Lane>> {
-        let (containers, address) = self.bridged(&site.0, machines)?;
-        site.0.set_sysctl("ipv4/ip_forward", "1");
-        site.0.add_packet_filter(&as_docker_writes_them(address));
+        let ports = ["tcp", "udp"].map(|protocol| (protocol, PUBLISHED, PORT));
+        let (containers, address) = filtered(&self.lab, &site.0, &ports, machines)?;
         Ok(self.routed(Peer::Nftables, site, containers, address, &ROUTED))
     }
 
@@ -283,28 +282,44 @@ impl Sites {
         };
         paths.iter().map(lane).collect()
     }
-
-    /// Two machines on a bridge of that one, which is their router, and the second one's address.
-    fn bridged(&self, switch: &Machine, machines: &mut Vec<Machine>) -> Result<([Net; 2], IpAddr)> {
-        let ends = ["client", "server"].map(|name| self.lab.machine(&format!("{}-{name}", switch.name())));
-        let mut ports = Vec::new();
-        for ((end, interface), port) in ends.iter().zip(INTERFACES).zip(PORTS) {
-            switch.cable(port, end, interface);
-            ports.push(switch.link(port).index);
-        }
-        switch.run(|| with_netlink(async |handle| join(&handle, &ports).await))?;
-        let [router, client, server] = addresses(self.family);
-        let prefix = prefix(self.family);
-        switch.add_address(BRIDGE, router, prefix);
-        for ((end, interface), address) in ends.iter().zip(INTERFACES).zip([client, server]) {
-            end.add_address(interface, address, prefix);
-            end.add_default_route(router);
-        }
-        let found = nets(&ends);
-        machines.extend(ends);
-        Ok((found, server))
-    }
 }
+
+/// Two machines on a bridge of that one, which is their router, and the second one's address.
+fn bridged(lab: &Lab, family: Family, switch: &Machine, machines: &mut Vec<Machine>) -> Result<([Net; 2], IpAddr)> {
+    let ends = ["client", "server"].map(|name| lab.machine(&format!("{}-{name}", switch.name())));
+    let mut ports = Vec::new();
+    for ((end, interface), port) in ends.iter().zip(INTERFACES).zip(PORTS) {
+        switch.cable(port, end, interface);
+        ports.push(switch.link(port).index);
+    }
+    switch.run(|| with_netlink(async |handle| join(&handle, &ports).await))?;
+    let [router, client, server] = addresses(family);
+    let prefix = prefix(family);
+    switch.add_address(BRIDGE, router, prefix);
+    for ((end, interface), address) in ends.iter().zip(INTERFACES).zip([client, server]) {
+        end.add_address(interface, address, prefix);
+        end.add_default_route(router);
+    }
+    let found = nets(&ends);
+    machines.extend(ends);
+    Ok((found, server))
+}
+
+/// The same over IPv4, whose second machine's ports are published by rules that are Docker's.
+pub(super) fn filtered(
+    lab: &Lab,
+    host: &Machine,
+    ports: &[Published],
+    machines: &mut Vec<Machine>,
+) -> Result<([Net; 2], IpAddr)> {
+    let (containers, address) = bridged(lab, V4, host, machines)?;
+    host.set_sysctl("ipv4/ip_forward", "1");
+    host.add_packet_filter(&as_docker_writes_them(address, ports));
+    Ok((containers, address))
+}
+
+/// A published port: its protocol, and its number outside and inside.
+pub(super) type Published = (&'static str, u16, u16);
 
 /// The interface of each end, and the port of the bridge that it leads to. While a cable is laid both lie in one namespace.
 const INTERFACES: [&str; 2] = ["client", "server"];
@@ -368,18 +383,17 @@ pub(super) fn with_netlink(work: impl AsyncFnOnce(Handle) -> Result<(), rtnetlin
 }
 
 /// The rules that Docker's engine writes for a container with these published ports, as `iptables-save` shows them, in nftables' own words.
-fn as_docker_writes_them(container: IpAddr) -> String {
-    let protocols = ["tcp", "udp"];
-    let each = |rule: &dyn Fn(&str) -> String| protocols.map(rule).join("\n");
-    let hairpin = each(&|protocol| {
-        format!("ip saddr {container} ip daddr {container} {protocol} dport {PORT} counter masquerade")
+fn as_docker_writes_them(container: IpAddr, ports: &[Published]) -> String {
+    let each = |rule: &dyn Fn(&Published) -> String| ports.iter().map(rule).collect::<Vec<_>>().join("\n");
+    let hairpin = each(&|(protocol, _, inside)| {
+        format!("ip saddr {container} ip daddr {container} {protocol} dport {inside} counter masquerade")
     });
-    let translate = each(&|protocol| {
-        format!("iifname != \"{BRIDGE}\" {protocol} dport {PUBLISHED} counter dnat to {container}:{PORT}")
+    let translate = each(&|(protocol, outside, inside)| {
+        format!("iifname != \"{BRIDGE}\" {protocol} dport {outside} counter dnat to {container}:{inside}")
     });
-    let accept = each(&|protocol| {
+    let accept = each(&|(protocol, _, inside)| {
         format!(
-            "iifname != \"{BRIDGE}\" oifname \"{BRIDGE}\" ip daddr {container} {protocol} dport {PORT} counter accept"
+            "iifname != \"{BRIDGE}\" oifname \"{BRIDGE}\" ip daddr {container} {protocol} dport {inside} counter accept"
         )
     });
     format!(

@@ -3,6 +3,7 @@
 
 pub(in crate::bench) mod client;
 pub(in crate::bench) mod crowd;
+mod rules;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -20,7 +21,7 @@ use super::plots::{Curves, Figure, Plot};
 use super::statistics::Estimate;
 use super::table;
 use crate::progress::items;
-use crowd::{Crowd, PORT, Size};
+use crowd::{Crowd, FIRST_PORT, PORT, Size};
 
 /// How much slower the crowded host may be.
 const TARGET: f64 = 0.97;
@@ -129,9 +130,16 @@ impl Axis {
     }
 }
 
+/// All that was measured.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Figures {
+    paths: Vec<Samples>,
+    rules: Vec<rules::Samples>,
+}
+
 /// What was measured of one load on one path while the host was that large; sample N of both was taken in one go.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Samples {
+struct Samples {
     size: Size,
     path: DataPath,
     load: Load,
@@ -147,9 +155,14 @@ impl Samples {
 }
 
 /// Takes all samples. Must be root.
-pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>> {
+pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Figures> {
+    // Rules first, which are gone before there is a crowd.
+    Ok(Figures { rules: rules::measure(args)?, paths: measure_paths(spandrel, args)? })
+}
+
+fn measure_paths(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>> {
     let (mut crowd, small) = (Crowd::new(spandrel, OPTIONS)?, Crowd::new(spandrel, OPTIONS)?);
-    let (cpus, period) = (Cpus::choose()?, args.period().min(PERIOD));
+    let (cpus, period) = (Cpus::choose()?, period(args));
     let sample = |crowd: &Crowd, paths: &[DataPath], loads: &[Load], rounds: u32| -> Result<Vec<Samples>> {
         let mut all = Vec::new();
         for &path in paths {
@@ -199,6 +212,11 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>>
     Ok(all)
 }
 
+/// How long a sample is.
+fn period(args: &BenchArgs) -> Duration {
+    args.period().min(PERIOD)
+}
+
 /// How much gets done in a second of CPU time. Both ends share a CPU and keep it busy, so that on a quiet machine it is a second of time.
 fn rate(load: Load, ends: &Ends, cpus: Cpus, period: Duration) -> Result<f64> {
     for _ in 0..TRIES {
@@ -217,7 +235,17 @@ fn cpu_time() -> Result<Duration> {
 }
 
 /// The samples as tables with their explanation.
-pub(super) fn report(all: &[Samples]) -> String {
+pub(super) fn report(all: &Figures) -> String {
+    report_paths(&all.paths) + &rules::report(&all.rules, &largest(&all.paths))
+}
+
+/// Those of the crowd at its largest.
+fn largest(all: &[Samples]) -> Vec<&Samples> {
+    let Some(last) = all.last() else { return Vec::new() };
+    all.iter().filter(|samples| samples.size == last.size).collect()
+}
+
+fn report_paths(all: &[Samples]) -> String {
     let sizes = sizes(all);
     let Some(&largest) = sizes.last() else { return String::new() };
     let Size { ports, networks, endpoints, flows } = largest;
@@ -280,8 +308,15 @@ fn verdict(ratio: Option<Estimate>) -> String {
     }
 }
 
-/// What is drawn: the ratios over how much there is of each. A quick look has no such curves.
-pub(super) fn figures(all: &[Samples]) -> Vec<Figure> {
+/// What is drawn: the ratios over how much there is of each, and next to what rules cost.
+pub(super) fn figures(all: &Figures) -> Vec<Figure> {
+    let mut figures = curves(&all.paths);
+    figures.extend(rules::figure(&all.rules, &largest(&all.paths)));
+    figures
+}
+
+/// A quick look has no such curves.
+fn curves(all: &[Samples]) -> Vec<Figure> {
     let sizes = sizes(all);
     let figure = |axis: Axis| {
         // The last size before the axis grows belongs to it, as do all until another one grows.
@@ -331,13 +366,13 @@ mod tests {
             samples(full, Load::UdpPacketsOnOne, 98_000.0),
             samples(full, Load::TcpExchanges, 90_000.0),
         ];
-        let text = report(&all);
+        let text = report_paths(&all);
         let line = |end: &str| {
             text.lines().find(|line| line.contains(end)).unwrap_or_else(|| panic!("{end}\n{text}")).to_owned()
         };
         assert!(line("published port: UDP").ends_with("0.98 ± 0.00             met"), "{text}");
         assert!(line("published port: TCP request").ends_with("0.90 ± 0.00   missed by 7 %"), "{text}");
-        let figures = figures(&all);
+        let figures = curves(&all);
         let points = |axis: Axis| {
             let figure = figures.iter().find(|figure| figure.name.ends_with(axis.name()))?;
             let Plot::Curves(curves) = &figure.plot else { panic!("bars") };
