@@ -215,11 +215,16 @@ impl Cpus {
     }
 }
 
-/// Repeats `step` on one CPU until time is up. When it is, the other end may have gone already, which is no error.
-fn repeat(cpu: usize, mut step: Step, stop: &AtomicBool, done: &AtomicU64) -> io::Result<()> {
+/// Has a thread run on one CPU alone; 0 is the calling one.
+pub(super) fn bind(thread: Pid, cpu: usize) -> nix::Result<()> {
     let mut only = CpuSet::new();
     only.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &only)?;
+    sched_setaffinity(thread, &only)
+}
+
+/// Repeats `step` on one CPU until time is up. When it is, the other end may have gone already, which is no error.
+fn repeat(cpu: usize, mut step: Step, stop: &AtomicBool, done: &AtomicU64) -> io::Result<()> {
+    bind(Pid::from_raw(0), cpu)?;
     while !stop.load(Ordering::Relaxed) {
         match step() {
             Ok(0) => {}

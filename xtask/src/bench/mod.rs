@@ -59,7 +59,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     quick: bool,
 
-    /// How often everything is measured: 4 times, or 3 with --quick; twice as many take twice as long, and say more on a busy machine
+    /// How often everything is measured: 4 times, or 3 with --quick; more rounds take longer, and say more on a busy machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
 
@@ -126,7 +126,7 @@ enum Part {
     Control,
     /// Memory of the agent and the kernel, and wake-ups while nothing changes
     Footprint,
-    /// The data paths of a crowded host next to those of an empty one
+    /// The data paths of a crowded host next to those of an empty one, and what as many published ports cost by rules
     Scale,
     /// Millions of frames from random addresses at published ports, and what becomes of those who use them; only if asked for
     Floods,

@@ -11,12 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use spandrel_tests::{Agent, Host, Lab, Machine, Uplink, V4};
 
 use super::flood::{Flood, datagram};
+use crate::bench::load::bind;
 
 /// What drops the packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -148,9 +148,7 @@ impl Wall {
         self.host.enter(switch).with_context(|| format!("cannot give {name} a thread"))?;
         let new = threads(&prefix).into_iter().find(|thread| !before.contains(thread));
         let thread = new.with_context(|| format!("the kernel made no thread for {name}"))?;
-        let mut only = CpuSet::new();
-        only.set(cpu)?;
-        sched_setaffinity(thread, &only).context("cannot choose the thread's CPU")?;
+        bind(thread, cpu).context("cannot choose the thread's CPU")?;
         Ok(thread)
     }
 
@@ -164,9 +162,7 @@ impl Wall {
         let ended = thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 self.outside.run(|| {
-                    let mut only = CpuSet::new();
-                    only.set(cpu)?;
-                    sched_setaffinity(Pid::from_raw(0), &only)?;
+                    bind(Pid::from_raw(0), cpu)?;
                     flood.run(&stop)
                 })
             });
