@@ -213,7 +213,7 @@ impl Outcome {
             Outcome::Floods(all) => floods::report(all),
             Outcome::Names(all) => names::report(all),
             Outcome::Engines(all) => engines::report(all),
-            Outcome::Failed(why) => format!("\nThis could not be measured: {why}\n"),
+            Outcome::Failed(why) => format!("\nThis could not be measured: {}\n", why.trim()),
         }
     }
 
@@ -247,11 +247,13 @@ impl Done {
     }
 
     /// Why there is nothing of it, in a sentence.
-    fn failed(&self) -> Option<&str> {
-        match &self.outcome {
-            Outcome::Failed(why) => Some(why.lines().next().unwrap_or_default()),
-            _ => None,
-        }
+    fn failed(&self) -> Option<String> {
+        let Outcome::Failed(why) = &self.outcome else { return None };
+        let mut lines = why.trim().lines();
+        let first = lines.next().unwrap_or_default();
+        // What a program has logged may follow: its last words are why.
+        let last = lines.next_back().filter(|_| first.ends_with(':'));
+        Some(first.to_owned() + &last.map(|last| format!(" {last}")).unwrap_or_default())
     }
 }
 
@@ -466,6 +468,7 @@ mod tests {
         let about = About { command: "cargo xtask bench".into(), versions: Vec::new() };
         let parts = vec![
             Done::of(Part::Control, || panic!("cannot {} in docker: timed out\nand a log", "list links")),
+            Done::of(Part::Names, || panic!("the agent has ended with 1:\na log\nspandrel: no such map\n")),
             Done::of(Part::Shield, || Err(anyhow!("no such rule").context("cannot add a rule"))),
             Done::of(Part::Floods, || Ok(Outcome::Floods(Vec::new()))),
         ];
@@ -477,11 +480,12 @@ mod tests {
         let said = format!("{:#}", report().verdict().unwrap_err());
         assert_eq!(
             said,
-            "2 of 3 parts could not be measured:\n  control operations: cannot list links in docker: timed out\n  \
+            "3 of 4 parts could not be measured:\n  control operations: cannot list links in docker: timed out\n  \
+             name look-ups, and dnsmasq: the agent has ended with 1: spandrel: no such map\n  \
              the shield, and nftables: cannot add a rule: no such rule"
         );
         let mut fine = report();
-        fine.parts.drain(..2);
+        fine.parts.drain(..3);
         assert!(fine.verdict().is_ok());
     }
 
@@ -493,8 +497,8 @@ mod tests {
             shown[0].contains("This could not be measured: cannot list links in docker: timed out\nand a log\n"),
             "{shown:?}"
         );
-        assert!(shown[1].contains("This could not be measured: cannot add a rule: no such rule\n"), "{shown:?}");
-        assert!(shown[2].contains("None of them broke"), "{shown:?}");
+        assert!(shown[2].contains("This could not be measured: cannot add a rule: no such rule\n"), "{shown:?}");
+        assert!(shown[3].contains("None of them broke"), "{shown:?}");
         assert_eq!(
             read.parts.iter().map(|done| done.part).collect::<Vec<_>>(),
             report().parts.iter().map(|done| done.part).collect::<Vec<_>>()

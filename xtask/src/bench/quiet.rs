@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Waits until the kernel has nothing left to take down. Must be root.
 pub(super) fn wait() {
-    let (done, when) = mpsc::channel();
+    let (start, (done, when)) = (Instant::now(), mpsc::channel());
     // What it asks the kernel for is not answered before the lock is free, and cannot be given up.
     thread::spawn(move || done.send(until_quiet()));
     let quiet = when.recv_timeout(2 * SOON).or_else(|_| {
@@ -40,6 +40,7 @@ pub(super) fn wait() {
         let quiet = when.recv_timeout(LIMIT);
         drop(expedited);
         progress.finish_and_clear();
+        say("Waited", format!("{:.0} s", start.elapsed().as_secs_f64()));
         quiet
     });
     // The samples are as good as they can be, then.
