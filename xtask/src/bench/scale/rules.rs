@@ -36,13 +36,19 @@ enum Way {
 impl Way {
     const ALL: [Way; 3] = [Way::First, Way::Last, Way::Out];
 
+    /// Whose rule, in few words.
+    fn whose(self) -> &'static str {
+        match self {
+            Way::First => "first rule",
+            Way::Last => "last rule",
+            Way::Out => "to the outside",
+        }
+    }
+
+    /// The name in a table.
     fn name(self) -> String {
-        let rule = match self {
-            Way::First => ", first rule",
-            Way::Last => ", last rule",
-            Way::Out => "",
-        };
-        format!("{}{rule}", self.path().name())
+        let path = self.path().name();
+        if self == Way::Out { path.into() } else { format!("{path}, {}", self.whose()) }
     }
 
     /// The same of ours, which has no rules.
@@ -179,7 +185,9 @@ pub(super) fn figure(all: &[Samples], ours: &[&super::Samples]) -> Option<Figure
     let ports = all.first()?.ports;
     let bars = |samples: &Samples| {
         let both = [samples.ratio(), samples.beside(ours)];
-        (samples.name(), both.map(|ratio| ratio.map(|ratio| ratio.median)).into())
+        // A bar has less room for its name than a table.
+        let load = if samples.load == LOADS[0] { "UDP packets" } else { "new TCP connections" };
+        (format!("{load}, {}", samples.way.whose()), both.map(|ratio| ratio.map(|ratio| ratio.median)).into())
     };
     Some(Figure {
         name: "scale-rules".into(),
@@ -230,13 +238,7 @@ mod tests {
         assert_eq!(line("last rule")[1..], ["20.0 ± 0.0", "2.00 ± 0.00", "0.10 ± 0.00", "0.99 ± 0.00"], "{text}");
         assert_eq!(line("Container to outside")[3..], ["1.00 ± 0.00", "-"], "{text}");
         let Plot::Bars(bars) = figure(&all, &[&ours]).unwrap().plot else { panic!("bars are bars") };
-        assert_eq!(
-            bars.groups[1],
-            (
-                "Outside to published port, last rule: new TCP connections on one CPU".into(),
-                vec![Some(0.1), Some(0.99)]
-            )
-        );
+        assert_eq!(bars.groups[1], ("new TCP connections, last rule".into(), vec![Some(0.1), Some(0.99)]));
         assert_eq!(report(&[], &[]), "");
     }
 }
