@@ -56,6 +56,17 @@ impl About {
                 ),
             );
         }
+        // An agent that was killed together with its machine may have left it so.
+        let switch = "/sys/kernel/rcu_expedited";
+        if fs::read_to_string(switch).is_ok_and(|text| text.trim() != "0") {
+            say(
+                "Warning",
+                format!(
+                    "somebody has the kernel expedite its grace periods ({switch}): operations take less than elsewhere"
+                ),
+            );
+            versions.push(("grace periods".into(), format!("expedited before anything was measured ({switch})")));
+        }
         versions.push(("other load".into(), format!("{busy:.0} % of the CPU time of the second before")));
         let libraries = env::join_paths(apt::libraries(&workspace.peers()))?;
         for (program, option) in PROGRAMS {
