@@ -36,6 +36,8 @@ pub const HOLDER_MARK: u32 = u32::from_be_bytes(*b"SPAN");
 /// How many published ports have a generation and counters, slot 0 (none) included. One port takes one slot, on however many
 /// addresses it is published.
 pub const MAX_PORTS: usize = 32_768;
+/// Counters of so many ports are in one map, those of neighbouring slots: there are only the maps that some port has needed.
+pub const PORTS_TOGETHER: usize = 1024;
 /// How many prefixes may be allowed to use restricted ports, all together.
 pub const MAX_ALLOWED: usize = 65_536;
 /// How many ports may be open between linked endpoints, all together.
@@ -305,7 +307,7 @@ pub struct Published {
     pub port: Be16,
     /// [`Published::RESTRICTED`].
     pub flags: u16,
-    /// The port's slot in `PORT_GENERATIONS` and `PORT_COUNTS`.
+    /// The port's slot in `PORT_GENERATIONS` and `PORT_COUNTERS`.
     pub slot: u32,
     /// How many flows one client address may open in a second; 0: as many as it likes.
     pub rate: u32,
@@ -316,7 +318,7 @@ impl Published {
     pub const RESTRICTED: u16 = 1;
 }
 
-/// Value of `PORT_COUNTS` on each CPU, by port slot: what went through a published port.
+/// Value of the maps in `PORT_COUNTERS` on each CPU: what went through a published port.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PortCount {

@@ -16,7 +16,7 @@ use crate::{
     drops::{NEXT, SHOT},
     fragment,
     make::{Make, work},
-    maps::{self, ENDPOINTS, FLOW_ALARM, FLOW_COUNTS, Maps, NETWORKS, PORT_COUNTS, PORT_GENERATIONS, SWEPT, config},
+    maps::{self, ENDPOINTS, FLOW_ALARM, FLOW_COUNTS, Maps, NETWORKS, PORT_GENERATIONS, SWEPT, config},
     rewrite, route,
     skb::Skb,
 };
@@ -318,7 +318,7 @@ fn pass<A: Make>(skb: &Skb<'_>, packet: &Packet<A>, flow: &mut Flow<A>) {
     }
     let port = flow.port;
     if port != 0
-        && let Some(count) = PORT_COUNTS.get_ptr_mut(port)
+        && let Some(count) = maps::port_count(port)
     {
         // SAFETY: the value is this CPU's own.
         let count = unsafe { &mut *count };

@@ -23,7 +23,7 @@ use crate::{
     embryo,
     flow::{add_to_count, endpoint, network, now, port_generation, wake_sweeper},
     mapping,
-    maps::{self, FLOW_COUNTS, Maps, PORT_COUNTS, config},
+    maps::{self, FLOW_COUNTS, Maps, config},
     rewrite::Rewrite,
     route::Hop,
     skb::Skb,
@@ -342,7 +342,7 @@ pub fn insert<A: Make>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReas
 #[inline(always)]
 pub fn count_connection(port: u32) {
     if port != 0
-        && let Some(count) = PORT_COUNTS.get_ptr_mut(port)
+        && let Some(count) = maps::port_count(port)
     {
         // SAFETY: the value is this CPU's own.
         unsafe { (*count).connections += 1 };

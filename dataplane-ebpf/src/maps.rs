@@ -17,8 +17,8 @@ use dataplane_common::{
     layout::{
         self, AllowedKey, Config, DEFAULT_FLOWS, DropCount, DropKey, EMBRYOS, Endpoint, Interface, LinkKey,
         MAX_ALLOWED, MAX_CLIENTS, MAX_ENDPOINTS, MAX_INTERFACES, MAX_LINKS, MAX_LOCAL_ADDRESSES, MAX_NETWORKS,
-        MAX_PORTS, MAX_PUBLISHED, MAX_SOCKET_PEERS, MAX_TRUSTED, MAX_UPLINKS, Neighbor, Network, PortCount, Published,
-        PublishedKey, SHORT_CUTS, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
+        MAX_PORTS, MAX_PUBLISHED, MAX_SOCKET_PEERS, MAX_TRUSTED, MAX_UPLINKS, Neighbor, Network, PORTS_TOGETHER,
+        PortCount, Published, PublishedKey, SHORT_CUTS, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
     },
     rate::{Bucket, ClientKey},
     wire::{Be16, Frame, IpHeader, Packet},
@@ -80,9 +80,11 @@ pub static PUBLISHED: HashMap<PublishedKey, Published, MAX_PUBLISHED, NO_PREALLO
 #[btf_map]
 pub static PORT_GENERATIONS: Array<u32, MAX_PORTS> = Array::new();
 
-/// What went through each published port, by port slot.
+/// What went through published ports, [`PORTS_TOGETHER`] of them in each map. The agent makes a map with the first of its ports, and
+/// removes it with the last: for all ports that there may be, counters would take a MiB for each CPU.
 #[btf_map]
-pub static PORT_COUNTS: PerCpuArray<PortCount, MAX_PORTS> = PerCpuArray::new();
+pub static PORT_COUNTERS: ArrayOfMaps<PerCpuArray<PortCount, PORTS_TOGETHER>, { MAX_PORTS / PORTS_TOGETHER }> =
+    ArrayOfMaps::new();
 
 /// The clients that may use restricted ports: 1, or 0 for those that may not although a shorter prefix holds them.
 #[btf_map]
@@ -369,6 +371,12 @@ impl Family for V6 {
     fn source_of(network: &Network) -> Self {
         network.v6_source
     }
+}
+
+/// This CPU's counters of the published port in a slot.
+#[inline(always)]
+pub fn port_count(slot: u32) -> Option<*mut PortCount> {
+    PORT_COUNTERS.get_value_ptr_mut(slot / PORTS_TOGETHER as u32, &(slot % PORTS_TOGETHER as u32))
 }
 
 /// The neighbour with this address in a network.

@@ -39,6 +39,24 @@ fn the_agent_needs_little_memory() {
     assert!(resident <= MEMORY, "{resident} KiB, of these {} KiB not of files", site.agent.status("RssAnon"));
 }
 
+/// Counters of ports take no memory before there are ports, and then as much as the ports that there are.
+#[test]
+fn counters_are_there_for_ports_that_are() {
+    let site = Site::with_networks(["front"]);
+    site.host.run_container("--name server --network front");
+    let counters = || site.host.pinned_maps().into_iter().find(|map| map.name == "PORT_COUNTERS").expect("the map");
+    let nothing = counters();
+    assert!(nothing.inner == 0 && nothing.bytes <= 4096, "{nothing:?}");
+    site.host.spandrel("publish server 8080:80 5353:53/udp").ok();
+    assert_eq!(counters().inner, 1);
+    site.host.spandrel("publish server 20000-22999:20000-22999").ok();
+    assert_eq!(counters().inner, 3);
+    site.host.tcp_connect(V4.loopback(), 8080).expect_err("nobody listens");
+    assert!(site.host.spandrel("port --stats server").ok().lines().count() > 3000);
+    site.host.spandrel("stop -t 0 server").ok();
+    assert_eq!(counters().inner, 0);
+}
+
 /// With containers, a namespace of somebody else's, published ports and names, nothing wakes the agent up while nothing changes; it sees
 /// flows begin and end all the same, and a namespace vanish.
 #[test]

@@ -7,12 +7,12 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use dataplane_common::layout::{MAX_PORTS, MAX_PUBLISHED, PortCount, Published, PublishedKey};
+use dataplane_common::layout::{MAX_PORTS, MAX_PUBLISHED, Published, PublishedKey};
 
 use super::{
     Dataplane, PortConfig,
     error::DataplaneError,
-    publish::{Port, check_slot, possible_cpus, taken},
+    publish::{Port, check_slot, taken},
     sys,
 };
 
@@ -33,9 +33,7 @@ impl Dataplane {
         self.check_absent(&keys)?;
 
         let slots: Vec<u32> = fresh.keys().copied().collect();
-        let zeros = vec![PortCount::default(); slots.len() * possible_cpus()?];
-        let counted = sys::update_batch(self.open_map("PORT_COUNTS")?.as_fd(), &slots, &zeros).1;
-        counted.map_err(|source| failed("counters of published ports cannot be set", source))?;
+        self.reset_counters(&slots)?;
         // The endpoints must be known to publish before the first packet comes.
         for (&endpoint, &entries) in &by_endpoint(&values) {
             self.mark_endpoint(endpoint, entries)?;

@@ -2,13 +2,13 @@
 //! finds under a pin's name.
 
 use std::{
-    io,
-    os::fd::AsRawFd as _,
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use aya::maps::{
-    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap, RingBuf,
+    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuHashMap, RingBuf,
 };
 use dataplane_common::{
     Flow, FlowKey, V4, V6,
@@ -16,8 +16,9 @@ use dataplane_common::{
     bandwidth::Limits,
     fragment::{FragmentKey, Fragmented, Shelf, Waiting},
     layout::{
-        AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, LinkKey, MAX_NETWORKS, Neighbor, Network,
-        PortCount, Published, PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey, Uplink,
+        AllowedKey, Config, DropCount, DropKey, Endpoint, Interface, LinkKey, MAX_NETWORKS, MAX_PORTS, Neighbor,
+        Network, PORTS_TOGETHER, PortCount, Published, PublishedKey, SocketPeer, SocketPeerKey, Tops, TrustedKey,
+        Uplink,
     },
     rate::{Bucket, ClientKey},
 };
@@ -48,7 +49,7 @@ pub(super) struct Maps {
     pub(super) local_addresses: HashMap<MapData, AnyAddress, u32>,
     pub(super) published: HashMap<MapData, PublishedKey, Published>,
     pub(super) port_generations: Array<MapData, u32>,
-    pub(super) port_counts: PerCpuArray<MapData, PortCount>,
+    port_counters: ArrayOfMaps<MapData, MapData>,
     pub(super) allowed: LpmTrie<MapData, AllowedKey, u32>,
     pub(super) trusted: HashMap<MapData, TrustedKey, u32>,
     pub(super) links: HashMap<MapData, LinkKey, u32>,
@@ -83,7 +84,7 @@ const SHAPES: &[Shape] = &[
     shape::<AnyAddress, u32>("LOCAL_ADDRESSES", MapType::Hash),
     shape::<PublishedKey, Published>("PUBLISHED", MapType::Hash),
     shape::<u32, u32>("PORT_GENERATIONS", MapType::Array),
-    shape::<u32, PortCount>("PORT_COUNTS", MapType::PerCpuArray),
+    shape::<u32, u32>("PORT_COUNTERS", MapType::ArrayOfMaps),
     shape::<aya::maps::lpm_trie::Key<AllowedKey>, u32>("ALLOWED", MapType::LpmTrie),
     shape::<ClientKey, Bucket>("CLIENTS", MapType::LruHash),
     shape::<SocketPeerKey, SocketPeer>("SOCKET_PEERS", MapType::LruHash),
@@ -143,32 +144,63 @@ pub(super) fn check_pins(root: &Path) -> Result<(), DataplaneError> {
     Ok(())
 }
 
-/// Makes the map of maps, if it is not pinned yet; aya makes all others.
-///
-/// aya would describe the inner maps with type information. Kernels before 6.2 then refuse inner maps without it, and those
-/// that are made one by one have none.
-pub(super) fn make_neighbors(root: &Path) -> Result<(), DataplaneError> {
-    let path = root.join("maps/NEIGHBORS");
-    if path.exists() {
-        return Ok(());
+/// Removes the pins of maps that this version has no more.
+pub(super) fn remove_strangers(root: &Path) -> Result<(), DataplaneError> {
+    let folder = root.join("maps");
+    let failed = |source| DataplaneError::Pin { path: folder.clone(), source };
+    for entry in fs::read_dir(&folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !SHAPES.iter().any(|(name, ..)| entry.file_name() == **name) {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
     }
-    let failed = |source| DataplaneError::Host { what: "the map of neighbours cannot be made".into(), source };
-    let inner = sys::create_map(&MapCreation {
+    Ok(())
+}
+
+/// Makes the maps of maps, unless they are pinned already; aya makes all others.
+pub(super) fn make_maps_of_maps(root: &Path) -> Result<(), DataplaneError> {
+    let neighbors = MapCreation {
         map_type: MapType::Hash as u32,
         key_size: size_of::<AnyAddress>() as u32,
         value_size: size_of::<Neighbor>() as u32,
         max_entries: 1,
         map_flags: NO_PREALLOC,
         ..MapCreation::default()
-    })
-    .map_err(failed)?;
+    };
+    make_map_of_maps(root, "NEIGHBORS", MAX_NETWORKS, &neighbors)?;
+    make_map_of_maps(root, "PORT_COUNTERS", MAX_PORTS / PORTS_TOGETHER, &PORT_COUNTERS)
+}
+
+/// The maps in `PORT_COUNTERS`.
+const PORT_COUNTERS: MapCreation = MapCreation {
+    map_type: MapType::PerCpuArray as u32,
+    key_size: size_of::<u32>() as u32,
+    value_size: size_of::<PortCount>() as u32,
+    max_entries: PORTS_TOGETHER as u32,
+    map_flags: 0,
+    inner_map_fd: 0,
+    numa_node: 0,
+    map_name: *b"port_counters\0\0\0",
+};
+
+/// aya would describe the inner maps with type information. Kernels before 6.2 then refuse inner maps without it, and those
+/// that are made one by one have none.
+fn make_map_of_maps(root: &Path, name: &str, entries: usize, inner: &MapCreation) -> Result<(), DataplaneError> {
+    let path = root.join("maps").join(name);
+    if path.exists() {
+        return Ok(());
+    }
+    let failed = |source| DataplaneError::Host { what: format!("the map {name} cannot be made"), source };
+    let inner = sys::create_map(inner).map_err(failed)?;
+    let mut map_name = [0; 16];
+    map_name[..name.len()].copy_from_slice(name.as_bytes());
     let outer = sys::create_map(&MapCreation {
         map_type: MapType::ArrayOfMaps as u32,
         key_size: 4,
         value_size: 4,
-        max_entries: MAX_NETWORKS as u32,
+        max_entries: entries as u32,
         inner_map_fd: inner.as_raw_fd() as u32,
-        map_name: *b"NEIGHBORS\0\0\0\0\0\0\0",
+        map_name,
         ..MapCreation::default()
     })
     .map_err(failed)?;
@@ -176,7 +208,30 @@ pub(super) fn make_neighbors(root: &Path) -> Result<(), DataplaneError> {
     pinned.map_err(|error| DataplaneError::Pin { path, source: io::Error::other(error) })
 }
 
+/// The counters of the ports in [`PORTS_TOGETHER`] neighbouring slots.
+pub(super) struct PortCounters {
+    pub(super) counters: PerCpuArray<MapData, PortCount>,
+    /// A second handle of the same map, for what aya's type cannot do.
+    pub(super) raw: OwnedFd,
+}
+
 impl Maps {
+    /// The map at a place of `PORT_COUNTERS`; made, if there is none yet.
+    pub(super) fn port_counters(&mut self, place: u32) -> Result<PortCounters, DataplaneError> {
+        let failed =
+            |source| DataplaneError::Host { what: "counters of published ports cannot be made".into(), source };
+        let map = match self.port_counters.get(&place, 0) {
+            Err(MapError::KeyNotFound) => {
+                let map = MapData::from_fd(sys::create_map(&PORT_COUNTERS).map_err(failed)?)?;
+                self.port_counters.set(place, &map, 0)?;
+                map
+            }
+            found => found?,
+        };
+        let raw = map.fd().as_fd().try_clone_to_owned().map_err(failed)?;
+        Ok(PortCounters { counters: Map::from_map_data(map)?.try_into()?, raw })
+    }
+
     /// Opens what is pinned.
     pub(super) fn open(root: &Path) -> Result<Self, DataplaneError> {
         let open = |name: &str| Ok::<_, DataplaneError>(Map::from_map_data(data(root, name)?)?);
@@ -193,7 +248,7 @@ impl Maps {
             local_addresses: open("LOCAL_ADDRESSES")?.try_into()?,
             published: open("PUBLISHED")?.try_into()?,
             port_generations: open("PORT_GENERATIONS")?.try_into()?,
-            port_counts: open("PORT_COUNTS")?.try_into()?,
+            port_counters: open("PORT_COUNTERS")?.try_into()?,
             allowed: open("ALLOWED")?.try_into()?,
             trusted: open("TRUSTED")?.try_into()?,
             links: open("LINKS")?.try_into()?,

@@ -236,6 +236,8 @@ pub struct Dataplane {
     subnets: BTreeMap<(configure::AnyKey, u32), u32>,
     /// What the maps hold of published ports, by slot.
     ports: BTreeMap<u32, publish::Port>,
+    /// The inner maps of `PORT_COUNTERS` that any of them has needed, by their place.
+    port_counters: BTreeMap<u32, maps::PortCounters>,
     /// How many entries in `PUBLISHED` each endpoint has.
     published: BTreeMap<u32, usize>,
     /// For which published ports programs run at the root cgroup; `None` while nobody knows.
@@ -293,6 +295,7 @@ impl Dataplane {
             subnets,
             published: publish::by_endpoint(&ports),
             ports,
+            port_counters: BTreeMap::new(),
             hooked: None,
             unpublished: true,
             half_pairs: true,
@@ -305,6 +308,7 @@ impl Dataplane {
             shields: shield::Shields::new(options.xdp),
         };
         dataplane.configure()?;
+        dataplane.count_ports()?;
         dataplane.replace_running_programs()?;
         Ok(dataplane)
     }

@@ -177,8 +177,9 @@ impl Globals {
 /// pinned. Programs are taken over as well if nothing about them would differ, which spares their verification: most of
 /// the time that a start takes.
 pub(super) fn ensure(root: &Path, options: &Options) -> Result<Programs, DataplaneError> {
+    maps::remove_strangers(root)?;
     maps::check_pins(root)?;
-    maps::make_neighbors(root)?;
+    maps::make_maps_of_maps(root)?;
     let globals = Globals::new(options)?;
     let all = root.join("programs");
     if let Some(ids) = maps::ids(root)? {

@@ -1,18 +1,29 @@
 //! Published ports: what the programs know of each, brought from one state to the next.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, btree_map::Entry},
+    os::fd::AsFd as _,
+};
 
-use aya::maps::{MapError, PerCpuValues, lpm_trie::Key};
+use aya::maps::{MapError, lpm_trie::Key};
 use dataplane_common::{
     Protocol,
     address::AnyAddress,
-    layout::{AllowedKey, Config, Endpoint, MAX_ALLOWED, MAX_PORTS, MAX_PUBLISHED, PortCount, Published, PublishedKey},
+    layout::{
+        AllowedKey, Config, Endpoint, MAX_ALLOWED, MAX_PORTS, MAX_PUBLISHED, PORTS_TOGETHER, PortCount, Published,
+        PublishedKey,
+    },
     wire::Be16,
 };
 use ipnet::IpNet;
 
 use super::{
-    Dataplane, PortConfig, PortEntry, configure::absent_is_fine, error::DataplaneError, maps::Maps, programs::Ports,
+    Dataplane, PortConfig, PortEntry,
+    configure::absent_is_fine,
+    error::DataplaneError,
+    maps::{Maps, PortCounters},
+    programs::Ports,
+    sys,
 };
 
 /// `BPF_NOEXIST` of `linux/bpf.h`.
@@ -86,12 +97,21 @@ impl Dataplane {
         self.follow_ports()
     }
 
-    /// Tells the shield whether any port limits its clients: where none does, it need not look for them. And takes programs off the
-    /// sockets that no port needs any more.
+    /// Tells the shield whether any port limits its clients: where none does, it need not look for them. And takes away what no port needs
+    /// any more: programs on sockets, counters.
     fn follow_ports(&mut self) -> Result<(), DataplaneError> {
         let limited = self.ports.values().flat_map(|port| &port.entries).any(|(_, value)| value.rate != 0);
         self.set_config_flag(Config::RATED, limited)?;
-        self.hook_sockets(self.published_ports())
+        self.hook_sockets(self.published_ports())?;
+        let needed: BTreeSet<u32> = self.ports.keys().map(|slot| place_of(*slot).0).collect();
+        let spare: Vec<u32> = self.port_counters.keys().copied().filter(|place| !needed.contains(place)).collect();
+        for place in spare {
+            sys::delete_inner_map(self.open_map("PORT_COUNTERS")?.as_fd(), place).map_err(|source| {
+                DataplaneError::Host { what: "counters of published ports cannot be removed".into(), source }
+            })?;
+            self.port_counters.remove(&place);
+        }
+        Ok(())
     }
 
     /// What is published.
@@ -106,7 +126,9 @@ impl Dataplane {
     /// The kernel refuses.
     pub fn port_count(&self, slot: u32) -> Result<PortCount, DataplaneError> {
         let mut sum = PortCount::default();
-        for count in self.maps.port_counts.get(&slot, 0)?.iter() {
+        let (place, at) = place_of(slot);
+        let Some(counters) = self.port_counters.get(&place) else { return Ok(sum) };
+        for count in counters.counters.get(&at, 0)?.iter() {
             sum.connections += count.connections;
             sum.packets_in += count.packets_in;
             sum.bytes_in += count.bytes_in;
@@ -114,6 +136,35 @@ impl Dataplane {
             sum.bytes_out += count.bytes_out;
         }
         Ok(sum)
+    }
+
+    /// Makes the counters of the ports that an earlier agent has left, where they are missing.
+    pub(super) fn count_ports(&mut self) -> Result<(), DataplaneError> {
+        let places: BTreeSet<u32> = self.ports.keys().map(|slot| place_of(*slot).0).collect();
+        places.into_iter().try_for_each(|place| self.port_counters(place).map(drop))
+    }
+
+    /// Lets the counters of ports begin at zero; the slots in order.
+    pub(super) fn reset_counters(&mut self, slots: &[u32]) -> Result<(), DataplaneError> {
+        let cpus = possible_cpus()?;
+        for slots in slots.chunk_by(|a, b| place_of(*a).0 == place_of(*b).0) {
+            let map = self.port_counters(place_of(slots[0]).0)?;
+            let places: Vec<u32> = slots.iter().map(|slot| place_of(*slot).1).collect();
+            let zeros = vec![PortCount::default(); slots.len() * cpus];
+            sys::update_batch(map.raw.as_fd(), &places, &zeros).1.map_err(|source| DataplaneError::Host {
+                what: "counters of published ports cannot be set".into(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The map at a place of `PORT_COUNTERS`.
+    pub(super) fn port_counters(&mut self, place: u32) -> Result<&mut PortCounters, DataplaneError> {
+        match self.port_counters.entry(place) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(free) => Ok(free.insert(self.maps.port_counters(place)?)),
+        }
     }
 
     /// Closes every port that is not one of these.
@@ -141,8 +192,7 @@ impl Dataplane {
         let old = match self.ports.get(&slot) {
             Some(old) => old.clone(),
             None => {
-                let nothing = vec![PortCount::default(); possible_cpus()?];
-                self.maps.port_counts.set(slot, PerCpuValues::try_from(nothing).map_err(unknown)?, 0)?;
+                self.reset_counters(&[slot])?;
                 Port::default()
             }
         };
@@ -245,6 +295,12 @@ impl Dataplane {
         }
         Ok(())
     }
+}
+
+/// Where the counters of a port are: which of the maps, and where in it.
+pub(super) fn place_of(slot: u32) -> (u32, u32) {
+    const TOGETHER: u32 = PORTS_TOGETHER as u32;
+    (slot / TOGETHER, slot % TOGETHER)
 }
 
 /// What ports of these protocols are.
@@ -399,13 +455,9 @@ pub(super) fn check_slot(slot: u32) -> Result<(), DataplaneError> {
 }
 
 /// How many values a per-CPU map has for each key.
-pub(super) fn possible_cpus() -> Result<usize, DataplaneError> {
+fn possible_cpus() -> Result<usize, DataplaneError> {
     aya::util::nr_cpus()
         .map_err(|(_, source)| DataplaneError::Host { what: "the number of CPUs is unknown".into(), source })
-}
-
-fn unknown(source: std::io::Error) -> DataplaneError {
-    DataplaneError::Host { what: "the number of CPUs is unknown".into(), source }
 }
 
 #[cfg(test)]

@@ -135,6 +135,19 @@ fn a_pinned_map_of_another_shape_is_refused() {
     });
 }
 
+/// What an older version pinned takes no memory once this one runs.
+#[test]
+fn a_pinned_map_that_this_version_has_not_is_let_go() {
+    on_host(|host| {
+        host.inside(async |_| {
+            let pin = host.bpffs().join(format!("v{}/maps/PORT_COUNTS", layout::VERSION));
+            aya::maps::HashMap::<_, u32, u32>::create(8, 0).unwrap().pin(&pin).unwrap();
+            drop(Dataplane::open(&host.bpffs(), &Options::default()).unwrap());
+            assert!(!pin.exists());
+        });
+    });
+}
+
 /// A new agent's programs go on with what the old ones remembered: flows, and whom the host's sockets talk to.
 #[test]
 fn every_memory_of_the_programs_is_pinned() {

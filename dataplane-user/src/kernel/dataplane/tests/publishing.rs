@@ -3,7 +3,7 @@
 use aya::maps::{PerCpuValues, lpm_trie::Key};
 use dataplane_common::{
     address::AnyAddress,
-    layout::{AllowedKey, Endpoint, MAX_PORTS, PortCount, Published, PublishedKey},
+    layout::{AllowedKey, Endpoint, MAX_PORTS, PORTS_TOGETHER, PortCount, Published, PublishedKey},
     wire::Be16,
 };
 
@@ -37,6 +37,12 @@ impl Bench {
         let client = AnyAddress::from(client.parse::<IpAddr>().unwrap());
         let key = Key::new(160, AllowedKey { slot: SLOT, client });
         self.dataplane.maps.allowed.get(&key, 0).is_ok_and(|allowed| allowed != 0)
+    }
+
+    /// Sets a port's counters on all CPUs.
+    fn count(&mut self, slot: u32, values: PerCpuValues<PortCount>) {
+        let (place, at) = publish::place_of(slot);
+        self.dataplane.port_counters(place).unwrap().counters.set(at, values, 0).unwrap();
     }
 
     fn generation(&self) -> u32 {
@@ -137,7 +143,7 @@ fn a_slots_counters_begin_at_zero() {
         let cpus = aya::util::nr_cpus().unwrap();
         let count = |bench: &mut Bench| {
             let values = PerCpuValues::try_from(vec![some; cpus]).unwrap();
-            bench.dataplane.maps.port_counts.set(SLOT, values, 0).unwrap();
+            bench.count(SLOT, values);
         };
         // What an earlier port left.
         count(bench);
@@ -208,6 +214,31 @@ fn many(first: u16) -> Vec<PortConfig> {
     (first..first + 100).map(one).collect()
 }
 
+/// Counters are there for the ports that are, and those of neighbouring slots: each port has its own, whichever map that is in.
+#[test]
+fn each_port_has_counters_of_its_own() {
+    const LAST: u32 = PORTS_TOGETHER as u32 - 1;
+    const FIRST: u32 = LAST + 1;
+    on_bench(|bench| {
+        bench.dataplane.publish(&many(FIRST as u16 - 50)).unwrap();
+        let cpus = aya::util::nr_cpus().unwrap();
+        for slot in [LAST, FIRST] {
+            let used = PortCount { packets_in: slot.into(), ..PortCount::default() };
+            bench.count(slot, PerCpuValues::try_from(vec![used; cpus]).unwrap());
+        }
+        let counted = |bench: &Bench, slot| bench.dataplane.port_count(slot).unwrap().packets_in;
+        let both = [LAST, FIRST].map(|slot| u64::from(slot) * cpus as u64);
+        assert_eq!([LAST, FIRST].map(|slot| counted(bench, slot)), both);
+        assert_eq!([LAST - 1, FIRST + 1, 1].map(|slot| counted(bench, slot)), [0; 3]);
+        assert_eq!(counted(bench, MAX_PORTS as u32 - 1), 0, "of ports that nobody has published");
+
+        // Whoever comes next has it again.
+        bench.dataplane.port_counters.clear();
+        bench.dataplane.count_ports().unwrap();
+        assert_eq!([LAST, FIRST].map(|slot| counted(bench, slot)), both);
+    });
+}
+
 /// Many ports at once are opened and closed as one is: with endpoint, counters and generations.
 #[test]
 fn many_ports_are_as_one() {
@@ -216,7 +247,7 @@ fn many_ports_are_as_one() {
         let slots: Vec<u32> = ports.iter().map(|port| port.slot).collect();
         let cpus = aya::util::nr_cpus().unwrap();
         let used = PortCount { connections: 3, ..PortCount::default() };
-        bench.dataplane.maps.port_counts.set(150, PerCpuValues::try_from(vec![used; cpus]).unwrap(), 0).unwrap();
+        bench.count(150, PerCpuValues::try_from(vec![used; cpus]).unwrap());
         let generation = |bench: &Bench| bench.dataplane.maps.port_generations.get(&150, 0).unwrap();
         let before = generation(bench);
 
