@@ -26,9 +26,10 @@ impl Netlink {
     /// Every address of the namespace, in the kernel's order (primary before secondary).
     pub(super) fn addresses(&self) -> Result<Vec<Address>> {
         let mut addresses = Vec::new();
-        let take = |message| match message {
-            RouteNetlinkMessage::NewAddress(message) => addresses.extend(Address::from_message(message)),
-            _ => {}
+        let take = |message| {
+            if let RouteNetlinkMessage::NewAddress(message) = message {
+                addresses.extend(Address::from_message(message));
+            }
         };
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         self.list(request, take).to(|| "list the addresses")?;

@@ -114,9 +114,10 @@ impl Netlink {
         // Of what is not kept, counters are the most.
         request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let mut links = Vec::new();
-        let take = |message| match message {
-            RouteNetlinkMessage::NewLink(message) => links.push(Link::from_message(&message)),
-            _ => {}
+        let take = |message| {
+            if let RouteNetlinkMessage::NewLink(message) = message {
+                links.push(Link::from_message(&message));
+            }
         };
         self.list(RouteNetlinkMessage::GetLink(request), take).to(|| "list the interfaces")?;
         Ok(links)
