@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
     os::fd::AsFd as _,
 };
 
@@ -415,12 +416,12 @@ impl Dataplane {
         ports: &BTreeSet<u32>,
     ) -> Result<(), DataplaneError> {
         self.retain_ports(ports)?;
-        for (slot, endpoint) in (0..).zip(self.array::<Endpoint>("ENDPOINTS", MAX_ENDPOINTS)?) {
+        for (slot, endpoint) in (0..).zip(self.array::<Endpoint>("ENDPOINTS", 0..MAX_ENDPOINTS as u32)?) {
             if endpoint.ifindex != 0 && !endpoints.contains(&slot) {
                 self.remove_endpoint(slot)?;
             }
         }
-        for (slot, network) in (0..).zip(self.array::<Network>("NETWORKS", MAX_NETWORKS)?) {
+        for (slot, network) in (0..).zip(self.array::<Network>("NETWORKS", 0..MAX_NETWORKS as u32)?) {
             if network.flags != 0 && !networks.contains(&slot) {
                 self.remove_network(slot)?;
             }
@@ -446,10 +447,10 @@ impl Dataplane {
         Ok(self.neighbors.get_mut(&network))
     }
 
-    /// All values of an array, by slot, in one call.
-    pub(super) fn array<V: Pod>(&self, name: &str, count: usize) -> Result<Vec<V>, DataplaneError> {
+    /// The values of an array at these slots in one call.
+    pub(super) fn array<V: Pod>(&self, name: &str, slots: Range<u32>) -> Result<Vec<V>, DataplaneError> {
         let values =
-            sys::open_pin(&self.root.join("maps").join(name)).and_then(|map| sys::array_values(map.as_fd(), count));
+            sys::open_pin(&self.root.join("maps").join(name)).and_then(|map| sys::array_values(map.as_fd(), slots));
         values.map_err(|source| DataplaneError::Host { what: format!("the map {name} cannot be read"), source })
     }
 

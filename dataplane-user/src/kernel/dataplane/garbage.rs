@@ -144,8 +144,8 @@ impl Dataplane {
         self.forget_socket_peers()?;
         let now = seconds_since_boot();
         let generations = Generations {
-            endpoints: self.array::<Endpoint>("ENDPOINTS", MAX_ENDPOINTS)?,
-            ports: self.array::<u32>("PORT_GENERATIONS", MAX_PORTS)?,
+            endpoints: self.array::<Endpoint>("ENDPOINTS", 0..MAX_ENDPOINTS as u32)?,
+            ports: self.array::<u32>("PORT_GENERATIONS", 0..MAX_PORTS as u32)?,
         };
         let mut surplus = self.surplus(&generations.endpoints)?;
         let short = !surplus.is_empty();

@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     ffi::CString,
     io,
+    ops::Range,
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -152,13 +153,15 @@ pub(in crate::kernel) fn set_descriptor(map: BorrowedFd<'_>, index: u32, value: 
     bpf(BPF_MAP_UPDATE_ELEM, &attributes).map(drop)
 }
 
-/// All `count` values of a map that is an array of `V`, by index. aya asks for one at a time.
-pub(super) fn array_values<V: Pod>(map: BorrowedFd<'_>, count: usize) -> io::Result<Vec<V>> {
+/// The values at these places, which there are, of a map that is an array of `V`. aya asks for one at a time.
+pub(super) fn array_values<V: Pod>(map: BorrowedFd<'_>, places: Range<u32>) -> io::Result<Vec<V>> {
+    let count = places.len();
     let mut keys = vec![0_u32; count];
-    let mut last = 0_u32;
+    let (before, mut last) = (places.start.checked_sub(1), 0_u32);
     let mut values = Vec::<V>::with_capacity(count);
     let attributes = MapBatch {
-        in_batch: 0,
+        // It begins behind that place.
+        in_batch: before.as_ref().map_or(0, |place: &u32| std::ptr::from_ref(place).addr() as u64),
         out_batch: (&raw mut last).addr() as u64,
         keys: keys.as_mut_ptr().addr() as u64,
         values: values.as_mut_ptr().addr() as u64,

@@ -303,3 +303,19 @@ fn many_ports_are_all_or_none() {
         assert!(bench.entry(Family::V4, 10_500).is_none());
     });
 }
+
+#[test]
+fn a_part_of_an_array_is_read_by_its_slots() {
+    on_bench(|bench| {
+        for slot in 0..100 {
+            bench.dataplane.maps.port_generations.set(slot, 1000 + slot, 0).unwrap();
+        }
+        for slots in [0..1, 0..100, 1..2, 40..97] {
+            let expected: Vec<u32> = slots.clone().map(|slot| 1000 + slot).collect();
+            assert_eq!(bench.dataplane.array::<u32>("PORT_GENERATIONS", slots).unwrap(), expected);
+        }
+        let last = MAX_PORTS as u32 - 1;
+        bench.dataplane.maps.port_generations.set(last, 7, 0).unwrap();
+        assert_eq!(bench.dataplane.array::<u32>("PORT_GENERATIONS", last..last + 1).unwrap(), [7]);
+    });
+}
