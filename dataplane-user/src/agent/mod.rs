@@ -38,13 +38,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::ipam::Pool;
 use crate::kernel::dataplane::{Alarm, FlowAlarm, Left};
 use crate::kernel::mount::MountWatch;
 use crate::kernel::uplink::HostWatch;
-use crate::kernel::{capability, limits, memory};
+use crate::kernel::{Link, capability, limits, memory};
 use crate::model::{Error, Result};
 
 pub use crate::kernel::dataplane::{AttachMode, LogLevel, Options as DataplaneOptions};
@@ -159,7 +160,7 @@ struct Watches {
 /// there only while something is due.
 async fn own(mut agent: Agent, mut watches: Watches, mut commands: mpsc::Receiver<Work>) -> Agent {
     let (mut sweeps, mut mend) = (Sweeps::new(), None);
-    let mut mended = Instant::now();
+    let (mut looked, mut links) = (Instant::now(), None);
     loop {
         let change = tokio::select! {
             work = commands.recv() => {
@@ -186,14 +187,22 @@ async fn own(mut agent: Agent, mut watches: Watches, mut commands: mpsc::Receive
                 false
             }
             () = at(mend) => {
-                let whole = agent.mend().await;
-                mended = Instant::now();
-                mend = (!whole).then(|| mended + MEND_PERIOD);
+                (looked, links, mend) = (Instant::now(), Some(agent.look()), None);
+                false
+            }
+            found = listed(&mut links) => {
+                links = None;
+                if !agent.mend(found).await {
+                    mend = mend.or(Some(looked + MEND_PERIOD));
+                }
+                // Something had changed, and most of what that took is not wanted any more.
+                memory::give_back();
+                memory::let_go_of_code();
                 false
             }
         };
         if change {
-            mend = mend.or(Some((Instant::now() + MEND_DELAY).max(mended + MEND_PERIOD)));
+            mend = mend.or(Some((Instant::now() + MEND_DELAY).max(looked + MEND_PERIOD)));
         }
         if agent.dataplane.wants_sweep() {
             sweeps.want();
@@ -246,6 +255,14 @@ impl Sweeps {
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a list of interfaces that is on its way, for ever if there is none. Cancel safe.
+async fn listed(links: &mut Option<JoinHandle<Result<Vec<Link>>>>) -> Result<Vec<Link>> {
+    match links {
+        Some(links) => links.await.unwrap_or_else(|panic| Err(Error::internal("listing the interfaces failed", panic))),
         None => std::future::pending().await,
     }
 }

@@ -1,10 +1,11 @@
 //! Making, mending and removing networks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use tokio::task::JoinHandle;
 
 use super::endpoint::Announcement;
 use super::error::Troubles;
@@ -14,7 +15,7 @@ use super::host;
 use super::state::{Agent, HostEnd};
 use crate::ipam::{Surroundings, Wish, plan_subnets};
 use crate::kernel::dataplane::{EndpointConfig, GatewayConfig, NetworkConfig};
-use crate::kernel::{Bridge, BridgeSpec};
+use crate::kernel::{Bridge, BridgeSpec, Link};
 use crate::model::{
     AddressBlock, BridgeOptions, Driver, Error, GatewayMode, Id, Network, NetworkCreate, Result, Scope, check_name,
 };
@@ -306,50 +307,81 @@ impl Agent {
         Ok(Surroundings { networks, host })
     }
 
+    /// Lists all interfaces, for [`Agent::mend`]. That takes the longer the more there are, and nobody waits for it.
+    pub(super) fn look(&self) -> JoinHandle<Result<Vec<Link>>> {
+        let netlink = self.netlink.clone();
+        tokio::task::spawn_blocking(move || Ok(netlink.links()?))
+    }
+
     /// Looks whether the interfaces are still what they should be, and mends the networks where not. Returns whether all is well now.
-    pub(super) async fn mend(&mut self) -> bool {
+    pub(super) async fn mend(&mut self, links: Result<Vec<Link>>) -> bool {
         self.forget_vanished().await;
         let settled = self.settle().await;
         let mut whole = settled.unwrap_or_else(|error| {
             tracing::warn!("looking for interfaces that were handed over: {error}");
             false
         });
-        let links = match self.netlink.links() {
+        let links = match links {
             Ok(links) => links,
             Err(error) => {
                 tracing::warn!("cannot look at the interfaces: {error}");
                 return false;
             }
         };
-        let links: HashMap<&str, _> = links.iter().map(|link| (link.name.as_str(), link)).collect();
-        let broken = |network: &&Network| {
-            let bridge = self.bridges.get(&network.id).map(|bridge| bridge.ifindex);
-            let bridge_broken =
-                links.get(network.bridge.as_str()).is_none_or(|link| Some(link.ifindex) != bridge || !link.up);
-            bridge_broken
-                || self.members(&network.id).any(|(container, endpoint)| {
-                    let known = self.live.get(&container.id).and_then(|live| live.interfaces.get(&endpoint.slot));
-                    let link = links.get(endpoint.host_interface.as_str());
-                    // With its far end an engine's goes as well, and nobody but the engine can make another one.
-                    if link.is_none() && container.engine().is_some() {
-                        return false;
-                    }
-                    let Some(HostEnd { ifindex, bridged }) = known else { return true };
-                    let master = bridge.filter(|_| *bridged);
-                    link.is_none_or(|link| link.ifindex != *ifindex || link.master != master || !link.up)
-                })
-        };
-        let broken: Vec<_> = self.bridge_networks().filter(broken).map(|network| network.id).collect();
-        let _expedited = (!broken.is_empty()).then(|| self.grace_periods.expedite());
-        for id in broken {
+        for id in self.broken(&links) {
             let name = self.networks.get(&id).map(|network| network.name.clone()).unwrap_or_default();
-            tracing::warn!("interfaces of network {name} are not what they should be, mending");
+            match self.is_broken(&id).await {
+                // It was changed by ourselves since they were listed.
+                Ok(false) => continue,
+                Ok(true) => tracing::warn!("interfaces of network {name} are not what they should be, mending"),
+                Err(error) => tracing::warn!("looking at the interfaces of network {name}: {error}"),
+            }
+            let _expedited = self.grace_periods.expedite();
             if let Err(error) = self.ensure_network(&id).await {
                 tracing::error!("mending network {name}: {error}");
                 whole = false;
             }
         }
         whole
+    }
+
+    /// The networks whose interfaces are not what they should be, where `links` are all that there are.
+    fn broken(&self, links: &[Link]) -> BTreeSet<Id> {
+        let links: HashMap<&str, &Link> = links.iter().map(|link| (link.name.as_str(), link)).collect();
+        let bridge = |network: &Id| self.bridges.get(network).map(|bridge| bridge.ifindex);
+        let is_off = |network: &&Network| {
+            let link = links.get(network.bridge.as_str());
+            link.is_none_or(|link| Some(link.ifindex) != bridge(&network.id) || !link.up)
+        };
+        let mut broken: BTreeSet<Id> = self.bridge_networks().filter(is_off).map(|network| network.id).collect();
+        for container in self.containers.values() {
+            for endpoint in container.endpoints.iter().filter(|endpoint| endpoint.driver == Driver::Bridge) {
+                let link = links.get(endpoint.host_interface.as_str());
+                // With its far end an engine's goes as well, and nobody but the engine can make another one.
+                if link.is_none() && container.engine().is_some() {
+                    continue;
+                }
+                let known = self.live.get(&container.id).and_then(|live| live.interfaces.get(&endpoint.slot));
+                let whole = known.zip(link).is_some_and(|(HostEnd { ifindex, bridged }, link)| {
+                    let master = bridge(&endpoint.network).filter(|_| *bridged);
+                    link.ifindex == *ifindex && link.master == master && link.up
+                });
+                if !whole {
+                    broken.insert(endpoint.network);
+                }
+            }
+        }
+        broken
+    }
+
+    /// Whether the interfaces of one network are not what they should be now.
+    async fn is_broken(&self, id: &Id) -> Result<bool> {
+        let mut links = Vec::new();
+        let bridge = self.networks.get(id).map(|network| &network.bridge);
+        for name in bridge.into_iter().chain(self.members(id).map(|(_, endpoint)| &endpoint.host_interface)) {
+            links.extend(self.netlink.link(name).await?);
+        }
+        Ok(self.broken(&links).contains(id))
     }
 }
 
