@@ -104,7 +104,11 @@ impl Agent {
         let fresh = self.take_ports(&new, &ports).inspect_err(|_| self.release_endpoint(&endpoint))?;
         if let Some(sandbox) = &mut new.sandbox {
             let slots = fresh.iter().map(|binding| binding.slot).collect();
-            sandbox.interfaces.insert(interface.clone(), SandboxInterface { owner: request.owner, ports: slots });
+            let said = SandboxInterface { owner: request.owner, ports: slots };
+            // The room that a first entry takes is worth to be spared where there is nothing to say, as mostly.
+            if said != SandboxInterface::default() {
+                sandbox.interfaces.insert(interface.clone(), said);
+            }
         }
         new.ports.extend(fresh.iter().cloned());
         let result = match &old {

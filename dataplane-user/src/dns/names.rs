@@ -75,6 +75,10 @@ impl Names {
                 let holders = &mut network.names.entry(name.clone()).or_default().containers;
                 // Two of its names may differ in case alone.
                 if holders.iter().all(|holder| holder.container != container) {
+                    if holders.is_empty() {
+                        // Hardly any name has more than one, and a list would make room for four.
+                        holders.reserve_exact(1);
+                    }
                     holders.push(Holder { container, addresses: place.addresses.clone() });
                 }
             }

@@ -20,6 +20,8 @@ pub fn keep_little() {
             libc::mallopt(libc::M_ARENA_MAX, 1);
             libc::mallopt(libc::M_MMAP_THRESHOLD, WORTH);
             libc::mallopt(libc::M_TRIM_THRESHOLD, WORTH);
+            // Small pieces are joined with their neighbours as soon as they are freed, or they keep large ones from going back.
+            libc::mallopt(libc::M_MXFAST, 0);
         }
     }
 }

@@ -30,7 +30,7 @@ const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("container
 const BLOCKS: TableDefinition<&str, &[u8]> = TableDefinition::new("address_blocks");
 
 /// Bytes of the file that are kept in memory; all of it is read at start and only written later.
-const CACHE: usize = 4 << 20;
+const CACHE: usize = 1 << 20;
 
 /// One change of a transaction.
 #[derive(Debug, Clone)]

@@ -169,6 +169,8 @@ impl Globals {
     fn fingerprint(&self, map_ids: &[u32]) -> String {
         let mut hasher = DefaultHasher::new();
         (OBJECT, self, map_ids).hash(&mut hasher);
+        // If it is wanted once more, it is read once more.
+        memory::let_go_of(OBJECT);
         format!("{:016x}", hasher.finish())
     }
 }
@@ -237,7 +239,6 @@ fn load(root: &Path, folder: &Path, options: &Options, globals: &Globals) -> Res
         loader.map_pin_path(name, path);
     }
     let mut ebpf = loader.load(OBJECT)?;
-    memory::let_go_of(OBJECT);
 
     for name in CLASSIFIERS {
         let program: &mut SchedClassifier = find(&mut ebpf, name)?;
