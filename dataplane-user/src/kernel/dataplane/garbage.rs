@@ -173,7 +173,7 @@ impl Dataplane {
     /// full. Families are counted together, so that a table may seem full that is not; all that comes of it is that flows go early that are
     /// over.
     fn surplus(&self, endpoints: &[Endpoint]) -> Result<Surplus, DataplaneError> {
-        let counts = self.array::<u64>("FLOW_COUNTS", MAX_ENDPOINTS)?;
+        let counts = self.array::<u64>("FLOW_COUNTS", 0..MAX_ENDPOINTS as u32)?;
         let full = is_crowded(counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count)), self.capacity()?);
         let too_many = |(slot, (endpoint, count)): (u32, (&Endpoint, &u64))| {
             let half = u64::from(endpoint.quota) / 2;
