@@ -393,8 +393,11 @@ impl Agent {
         if let Some((container, _)) = self.sandboxes().find(|(_, sandbox)| sandbox.key == reference) {
             return Ok(container);
         }
-        let found = resolve("container", reference, self.containers.values());
-        if let Ok(container) = found {
+        let named = || resolve("container", reference, self.containers.values());
+        // No name has one, and to find out which one was meant takes long.
+        if !reference.contains('/')
+            && let Ok(container) = named()
+        {
             return container.sandbox.as_ref().map(|_| container).ok_or_else(|| not_attached(container));
         }
         let path = netns_path(reference).ok();
@@ -403,7 +406,7 @@ impl Agent {
             Some(cookie) => sandbox.cookie == cookie,
             None => path.as_ref() == Some(&sandbox.netns),
         };
-        self.sandboxes().find(|(_, sandbox)| here(sandbox)).map(|(container, _)| Ok(container)).unwrap_or(found)
+        self.sandboxes().find(|(_, sandbox)| here(sandbox)).map_or_else(named, |(container, _)| Ok(container))
     }
 
     /// The interfaces that are wanted, in order of containers' names and their own.

@@ -109,11 +109,7 @@ fn set_ipv6(spec: &BridgeSpec) -> Result<bool> {
 
 /// Sets parameters of one interface under `net/ipv6/conf`. Returns whether any was something else.
 pub(super) fn set_ipv6_sysctls(interface: &str, values: &[(&str, &str)]) -> Result<bool> {
-    let mut changed = false;
-    for (name, value) in values {
-        changed |= sysctl::set_if_present(&["net", "ipv6", "conf", interface, name], value)?;
-    }
-    Ok(changed)
+    sysctl::set_all_if_present(&["net", "ipv6", "conf", interface], values)
 }
 
 /// A random, locally administered unicast address.

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use dataplane_common::V6;
+use ipnet::{IpNet, Ipv6Net};
 use rtnetlink::packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
@@ -79,12 +80,12 @@ impl News {
         }
         let known = matches!(kind(link), Some(InfoKind::Veth | InfoKind::Bridge));
         if known && !deleted {
-            self.interfaces.insert(index, addresses);
+            self.interfaces.insert(index, addresses.into_iter().chain(link_local(link)).collect());
         }
         !known
     }
 
-    /// An address that the agent gave is known without a look.
+    /// An address that the agent gave is known without a look, as is the one that the kernel derives from the MAC address.
     fn is_news_of_address(&self, message: AddressMessage) -> bool {
         let Some(given) = self.interfaces.get(&message.header.index) else { return true };
         Address::from_message(message).is_none_or(|address| !given.contains(&address.network))
@@ -104,6 +105,15 @@ impl News {
             _ => true,
         }
     }
+}
+
+/// The link-local address that the kernel gives an interface by default.
+fn link_local(link: &LinkMessage) -> Option<IpNet> {
+    let mac = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(mac) => <[u8; 6]>::try_from(mac.as_slice()).ok(),
+        _ => None,
+    });
+    Ipv6Net::new(V6::link_local_of(mac?).into(), 64).ok().map(IpNet::V6)
 }
 
 fn kind(link: &LinkMessage) -> Option<&InfoKind> {
@@ -140,7 +150,11 @@ mod tests {
         if up {
             link.header.flags = LinkFlags::Up;
         }
-        link.attributes = vec![LinkAttribute::IfName(name.into()), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])];
+        link.attributes = vec![
+            LinkAttribute::IfName(name.into()),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, index as u8]),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]),
+        ];
         link
     }
 
@@ -226,13 +240,14 @@ mod tests {
             (RouteType::Unicast, "fd00::/64"),
             (RouteType::Anycast, "fd00::/128"),
             (RouteType::Unicast, "fe80::/64"),
+            (RouteType::Local, "fe80::ff:fe00:3/128"),
             (RouteType::Multicast, "ff00::/8"),
         ] {
             assert!(!hears(NewRoute(route(3, kind, to, None))), "{to}");
             assert!(!hears(DelRoute(route(3, kind, to, None))), "{to}");
             assert!(hears(NewRoute(route(4, kind, to, None))), "{to} of another interface");
         }
-        for text in ["10.9.0.1/24", "fd00::1/64"] {
+        for text in ["10.9.0.1/24", "fd00::1/64", "fe80::ff:fe00:3/64"] {
             assert!(!hears(NewAddress(address(3, text))) && !hears(DelAddress(address(3, text))));
             assert!(hears(NewAddress(address(4, text))));
         }

@@ -24,6 +24,16 @@ impl Id {
         std::array::from_fn(|index| self.0[index])
     }
 
+    /// How many digits it is written with.
+    pub const DIGITS: usize = 64;
+
+    /// Whether it begins with these digits, as it is written.
+    pub fn begins_with(&self, digits: &str) -> bool {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let own = self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(|digit| HEX[usize::from(digit)]);
+        digits.len() <= Self::DIGITS && own.zip(digits.bytes()).all(|(own, digit)| own == digit)
+    }
+
     /// The first 12 digits, as tables and default host names show them.
     pub fn short(&self) -> String {
         hex::encode(&self.0[..6])

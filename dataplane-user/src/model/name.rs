@@ -79,14 +79,15 @@ pub fn check_interface_name(name: &str) -> Result<(), String> {
 
 /// Looks a reference up as Docker does: full id, then full name, then an unambiguous prefix of an id.
 pub fn resolve<'a, T: Named>(kind: &str, reference: &str, items: impl Iterator<Item = &'a T> + Clone) -> Result<&'a T> {
-    if let Some(item) = items.clone().find(|item| item.id().to_string() == reference) {
+    if reference.len() == Id::DIGITS
+        && let Some(item) = items.clone().find(|item| item.id().begins_with(reference))
+    {
         return Ok(item);
     }
     if let Some(item) = items.clone().find(|item| item.name() == reference) {
         return Ok(item);
     }
-    let mut matches =
-        items.clone().filter(|item| !reference.is_empty() && item.id().to_string().starts_with(reference));
+    let mut matches = items.clone().filter(|item| !reference.is_empty() && item.id().begins_with(reference));
     match (matches.next(), matches.count()) {
         (Some(item), 0) => Ok(item),
         (Some(_), others) => Err(Error::Invalid(format!(

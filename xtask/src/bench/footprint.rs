@@ -21,6 +21,9 @@ use crate::progress::items;
 const PORTS: usize = 10_000;
 const QUICK_PORTS: usize = 1000;
 
+/// How long after the last change an agent has nothing left to do: it looks at its interfaces once more, at most every ten seconds.
+const SETTLED: Duration = Duration::from_secs(12);
+
 /// How long wake-ups are counted.
 const WATCH: Duration = Duration::from_secs(60);
 const QUICK_WATCH: Duration = Duration::from_secs(10);
@@ -168,8 +171,7 @@ fn rest(name: &str, host: &Crowd, time: Duration) -> Result<Rest> {
     let agent = Process::new(host.site.agent.pid().cast_signed())?;
     let cpu =
         || anyhow::Ok(agent.stat().map(|stat| stat.utime + stat.stime)? as f64 / procfs::ticks_per_second() as f64);
-    // What its last task has left is done by now.
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(SETTLED);
     let (before, cpu_before) = (wakeups(&agent)?, cpu()?);
     thread::sleep(time);
     let (after, cpu_after) = (wakeups(&agent)?, cpu()?);

@@ -102,7 +102,10 @@ impl Dataplane {
                 self.neighbors.insert(config.slot, inner);
             }
         }
-        self.gateways.insert(config.slot, config.gateways.clone());
+        // The kernel gives the bridge this one, and tells nothing else that need be looked at then.
+        let link_local = Ipv6Addr::from(V6::link_local_of(config.bridge_mac));
+        let gateways = config.gateways.iter().copied().chain([link_local.into()]);
+        self.gateways.insert(config.slot, gateways.collect());
         self.write_local_addresses()?;
         let old = self.maps.networks.get(&slot, 0)?;
         if old.bridge != 0 && old.bridge != config.bridge_ifindex {
