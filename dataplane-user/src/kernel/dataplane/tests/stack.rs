@@ -1,6 +1,8 @@
 //! What the host's stack brings: to containers through `to_bridge` and `to_container`, out through `to_uplink`, up through
 //! `from_bridge`.
 
+use dataplane_common::address::AnyAddress;
+
 use super::{packets::*, *};
 
 #[test]
@@ -150,6 +152,21 @@ fn the_stack_brings_no_error_about_nothing() {
                 assert_eq!(bench.at("to_bridge", &error, bridge, uplink).verdict, verdict, "{family:?} {quoted}");
             }
         }
+    });
+}
+
+#[test]
+fn a_bridges_own_link_local_address_is_the_hosts_as_long_as_there_is_the_network() {
+    on_bench(|bench| {
+        // The kernel derives it from the MAC address, and that it has done so is no news to the agent.
+        let address = AnyAddress::from(IpAddr::V6(V6::link_local_of(bridge_mac(1)).into()));
+        let is_local = |bench: &Bench| bench.dataplane.maps.local_addresses.get(&address, 0).is_ok();
+        assert!(is_local(bench));
+        for slot in [A, B] {
+            bench.dataplane.remove_endpoint(slot).unwrap();
+        }
+        bench.dataplane.remove_network(1).unwrap();
+        assert!(!is_local(bench));
     });
 }
 
