@@ -19,9 +19,15 @@ use super::uplink::Own;
 /// What was heard so far of the agent's own interfaces.
 pub(super) struct News {
     own: Own,
-    /// Its veths and bridges by number, with the addresses that it gave them. When one's deletion is heard of, its name may be forgotten
-    /// already.
-    interfaces: HashMap<u32, Vec<IpNet>>,
+    /// Its veths and bridges by number. When the last of one is heard, its name may be forgotten already.
+    interfaces: HashMap<u32, Interface>,
+}
+
+/// A veth or bridge of the agent.
+struct Interface {
+    name: String,
+    /// The addresses that it gave it, and the link-local one.
+    addresses: Vec<IpNet>,
 }
 
 impl News {
@@ -71,16 +77,21 @@ impl News {
             LinkAttribute::IfName(name) => Some(name),
             _ => None,
         });
-        let Some(addresses) = name.and_then(|name| (self.own)(name)) else {
-            self.interfaces.remove(&index);
-            return true;
+        let Some((name, addresses)) = name.and_then(|name| Some((name, (self.own)(name)?))) else {
+            // Going down is told before the end is, and may be read when its name is forgotten.
+            let going = name.is_some() && self.interfaces.get(&index).map(|known| &known.name) == name;
+            if !going {
+                self.interfaces.remove(&index);
+            }
+            return !going;
         };
         if of_port {
             return false;
         }
         let known = matches!(kind(link), Some(InfoKind::Veth | InfoKind::Bridge));
         if known && !deleted {
-            self.interfaces.insert(index, addresses.into_iter().chain(link_local(link)).collect());
+            let addresses = addresses.into_iter().chain(link_local(link)).collect();
+            self.interfaces.insert(index, Interface { name: name.clone(), addresses });
         }
         !known
     }
@@ -88,18 +99,18 @@ impl News {
     /// An address that the agent gave is known without a look, as is the one that the kernel derives from the MAC address.
     fn is_news_of_address(&self, message: AddressMessage) -> bool {
         let Some(given) = self.interfaces.get(&message.header.index) else { return true };
-        Address::from_message(message).is_none_or(|address| !given.contains(&address.network))
+        Address::from_message(message).is_none_or(|address| !given.addresses.contains(&address.network))
     }
 
     /// So are the routes that come with it; those to a link's neighbours and to many at a time are nobody's concern.
     fn is_news_of_route(&self, message: &RouteMessage) -> bool {
         let Some(given) = self.interfaces.get(&route::interface(message)) else { return true };
-        let own = |address: IpAddr| given.iter().any(|net| net.addr() == address);
+        let own = |address: IpAddr| given.addresses.iter().any(|net| net.addr() == address);
         match message.header.kind {
             RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast => false,
             RouteType::Local => route::local_address(message).is_none_or(|(_, address)| !own(address)),
             RouteType::Unicast => route::Route::from_message(message).iter().any(|route| {
-                let with_address = given.iter().any(|net| net.trunc() == route.destination);
+                let with_address = given.addresses.iter().any(|net| net.trunc() == route.destination);
                 route.gateway.is_some() || !(with_address || route.is_link_local())
             }),
             _ => true,
@@ -185,6 +196,7 @@ mod tests {
         assert!(!news.is_news(&new(link(7, "veth1", InfoKind::Veth, true))));
         // Its name is forgotten before its end is heard of.
         news.own = Arc::new(|_: &str| None);
+        assert!(!news.is_news(&new(link(7, "veth1", InfoKind::Veth, false))));
         let mut port = link(7, "veth1", InfoKind::Veth, true);
         port.header.interface_family = AddressFamily::Bridge;
         assert!(!news.is_news(&gone(port)));

@@ -168,6 +168,8 @@ impl Drop for HostWatch {
     }
 }
 
+/// Hears and looks at once: an operation is over before a crowded host has been looked at, and the names of its interfaces are forgotten.
+/// Who heard of them only then would take them for somebody else's, look again, and never catch up.
 async fn follow(
     netlink: &Netlink,
     rule: &UplinkRule,
@@ -175,12 +177,22 @@ async fn follow(
     sender: &watch::Sender<HostView>,
     heard: &Notify,
 ) -> Result<()> {
-    let mut news = News::new(rule.own.clone());
+    let news = Notify::new();
+    tokio::select! {
+        ended = hear(changes, News::new(rule.own.clone()), heard, &news) => ended,
+        () = look_at_news(netlink, rule, sender, &news) => Ok(()),
+    }
+}
+
+/// Looks after each burst of news, on a thread of its own, as it takes long where there are many interfaces. Never returns.
+async fn look_at_news(netlink: &Netlink, rule: &UplinkRule, sender: &watch::Sender<HostView>, news: &Notify) {
     loop {
-        drain(changes, &mut news, heard).await?;
+        news.notified().await;
         tokio::time::sleep(SETTLE).await;
         loop {
-            match snapshot(netlink, rule) {
+            let (netlink, rule) = (netlink.clone(), rule.clone());
+            let looked = tokio::task::spawn_blocking(move || snapshot(&netlink, &rule)).await;
+            match looked.unwrap_or_else(|panicked| Err(Error::Other(format!("looking at the host: {panicked}")))) {
                 Ok(new) => {
                     sender.send_modify(|view| *view = HostView { revision: view.revision.wrapping_add(1), ..new });
                     break;
@@ -204,8 +216,8 @@ fn open_multicast() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Waits for at least one message that is news, and reads all there are. It does not matter if some were lost.
-async fn drain(changes: &AsyncFd<Socket>, news: &mut News, heard: &Notify) -> Result<()> {
+/// Reads all messages as they come, and tells of those that are news. It does not matter if some were lost. Returns only if it fails.
+async fn hear(changes: &AsyncFd<Socket>, mut known: News, heard: &Notify, news: &Notify) -> Result<()> {
     let action = || "read changes of links, addresses and routes";
     let mut buffer = Vec::with_capacity(32 * 1024);
     loop {
@@ -214,9 +226,9 @@ async fn drain(changes: &AsyncFd<Socket>, news: &mut News, heard: &Notify) -> Re
         loop {
             buffer.clear();
             match ready.try_io(|socket| socket.get_ref().recv(&mut buffer, 0)) {
-                Ok(Ok(_)) => seen |= news.is_news(&buffer),
+                Ok(Ok(_)) => seen |= known.is_news(&buffer),
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    news.forget();
+                    known.forget();
                     seen = true;
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -226,7 +238,7 @@ async fn drain(changes: &AsyncFd<Socket>, news: &mut News, heard: &Notify) -> Re
         }
         heard.notify_one();
         if seen {
-            return Ok(());
+            news.notify_one();
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rtnetlink::LinkMacVlan;
 use rtnetlink::packet_route::link::MacVlanMode;
+use rtnetlink::{LinkBridge, LinkMacVlan};
 
 use super::*;
 use crate::kernel::uplink::{HostView, HostWatch, LinkType, UplinkRule, snapshot};
@@ -158,5 +158,29 @@ fn changes_are_followed() {
         netlink.handle.link().add(LinkVeth::new("quiet", "quiet2").build()).execute().await.unwrap();
         let after = tokio::time::timeout(limit, watch.changed()).await.unwrap();
         assert!(after.revision > seen.revision);
+    });
+}
+
+/// What happens to the agent's own interfaces during a look is heard before the look is over.
+#[test]
+fn the_host_is_listened_to_while_it_is_looked_at() {
+    let host = Host::new();
+    host.run(async |netlink| {
+        let watch = HostWatch::start(&netlink, rule(&[])).await.unwrap();
+        let heard = watch.heard();
+        let add = async |message| netlink.handle.link().add(message).execute().await.unwrap();
+        // A busy machine may be done with a look before somebody hears anything; not each time.
+        for number in 0..50 {
+            while tokio::time::timeout(Duration::from_millis(100), heard.notified()).await.is_ok() {}
+            let before = watch.current().revision;
+            add(LinkVeth::new(&format!("news{number}"), &format!("news{number}p")).build()).await;
+            heard.notified().await;
+            add(LinkBridge::new(&format!("br-{number}")).build()).await;
+            heard.notified().await;
+            if watch.current().revision == before {
+                return;
+            }
+        }
+        panic!("what happened during a look was heard after it");
     });
 }
