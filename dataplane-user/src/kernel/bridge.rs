@@ -6,7 +6,7 @@ use rtnetlink::{LinkBridge, LinkMessageBuilder};
 
 use super::error::{Context, Error, Result};
 use super::link::{Attributes, Link, Netlink, io_error};
-use super::sysctl;
+use super::netns::NetNs;
 
 /// A bridge as it ought to be.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Netlink {
             .mend(&link, Attributes { alias: Some(&spec.alias), mac: spec.mac, mtu: Some(spec.mtu), master: None })
             .await?;
         changed |= self.disable_spanning_tree(&link).await?;
-        changed |= self.netns.run(|| set_ipv6(spec))??;
+        changed |= set_ipv6(&self.netns, spec)?;
         changed |= self.bring_up(&link).await?;
         match made {
             // What there is of addresses, on all interfaces, need not be looked through for it.
@@ -101,15 +101,10 @@ fn is_ours(link: &Link, spec: &BridgeSpec) -> bool {
 }
 
 /// IPv6 on the bridge exactly if the network has it; the host takes no router's word there, and its addresses are ready at once.
-fn set_ipv6(spec: &BridgeSpec) -> Result<bool> {
+fn set_ipv6(netns: &NetNs, spec: &BridgeSpec) -> Result<bool> {
     let has_ipv6 = spec.addresses.iter().any(|address| address.addr().is_ipv6());
     let values = [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", if has_ipv6 { "0" } else { "1" })];
-    set_ipv6_sysctls(&spec.name, &values)
-}
-
-/// Sets parameters of one interface under `net/ipv6/conf`. Returns whether any was something else.
-pub(super) fn set_ipv6_sysctls(interface: &str, values: &[(&str, &str)]) -> Result<bool> {
-    sysctl::set_all_if_present(&["net", "ipv6", "conf", interface], values)
+    netns.set_ipv6_sysctls(&spec.name, &values)
 }
 
 /// A random, locally administered unicast address.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -16,6 +17,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use super::error::{Context, Error, Result};
+use super::sysctl::Directory;
 
 /// The calling thread's own namespace; `/proc/self` would be the main thread's.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -29,6 +31,8 @@ pub struct NetNs {
     file: File,
     /// The process is in it: every thread but those of [`NetNs::run`].
     home: bool,
+    /// The parameters of IPv6 of its interfaces, once they were asked for.
+    ipv6: OnceLock<Directory>,
 }
 
 /// Tells two namespaces apart; good as long as one of its handles, mounts or processes exists.
@@ -70,7 +74,7 @@ impl NetNs {
         if kind != libc::CLONE_NEWNET {
             return Err(Error::Other(format!("{} is not a network namespace", path.display())));
         }
-        Ok(Self { file, home: false })
+        Ok(Self { file, home: false, ipv6: OnceLock::new() })
     }
 
     /// Opens what is found at `path` as [`NetNs::open`] does; none if there is nothing, or no network namespace (any more).
@@ -123,6 +127,17 @@ impl NetNs {
         on_thread(|| setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| work()))?.to(|| "enter the network namespace")
     }
 
+    /// Sets parameters of one of its interfaces under `net/ipv6/conf`. Returns whether any was something else.
+    pub(super) fn set_ipv6_sysctls(&self, interface: &str, values: &[(&str, &str)]) -> Result<bool> {
+        let directory = match self.ipv6.get() {
+            None => self.run(|| Directory::open(&["net", "ipv6", "conf"]))??,
+            Some(known) => return known.set_all_if_present(interface, values),
+        };
+        // Without IPv6 there is none, but there may be one later.
+        let Some(directory) = directory else { return Ok(false) };
+        self.ipv6.get_or_init(|| directory).set_all_if_present(interface, values)
+    }
+
     /// Identity of the namespace, to compare.
     pub fn id(&self) -> Result<NetNsId> {
         self.file.metadata().map(NetNsId::from).to(|| "look at the network namespace")
@@ -153,7 +168,7 @@ impl NetNs {
     /// A second handle of the same namespace.
     pub fn try_clone(&self) -> Result<Self> {
         let file = self.file.try_clone().to(|| "duplicate the handle of the network namespace")?;
-        Ok(Self { file, home: self.home })
+        Ok(Self { file, home: self.home, ipv6: OnceLock::new() })
     }
 }
 

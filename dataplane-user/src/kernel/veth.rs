@@ -12,7 +12,6 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::bridge::set_ipv6_sysctls;
 use super::error::{Context, Error, Result};
 use super::link::{Attributes, Link, Netlink, PortFlags, io_error};
 use super::netns::NetNs;
@@ -162,7 +161,7 @@ impl Netlink {
             changed |= self.ensure_port(link, spec).await?;
         }
         // It has no addresses: what it would say for itself would only reach the container.
-        changed |= self.netns.run(|| set_ipv6_sysctls(&spec.host_name, &[("disable_ipv6", "1")]))??;
+        changed |= self.netns.set_ipv6_sysctls(&spec.host_name, &[("disable_ipv6", "1")])?;
         Ok((changed | self.bring_up(link).await?, bridged))
     }
 
@@ -194,7 +193,7 @@ impl Netlink {
         // Addresses and routes come from the agent; a neighbour that plays router must not be able to add any.
         let has_ipv6 = spec.addresses.iter().any(|address| address.addr().is_ipv6());
         let values = [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", if has_ipv6 { "0" } else { "1" })];
-        changed |= self.netns.run(|| set_ipv6_sysctls(spec.name, &values))??;
+        changed |= self.netns.set_ipv6_sysctls(spec.name, &values)?;
         changed |= self.bring_up(&link).await?;
         if made {
             self.add_addresses(&link, spec.addresses).await?;

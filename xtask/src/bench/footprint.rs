@@ -21,8 +21,9 @@ use crate::progress::items;
 const PORTS: usize = 10_000;
 const QUICK_PORTS: usize = 1000;
 
-/// How long after the last change an agent has nothing left to do: it looks at its interfaces once more, at most every ten seconds.
-const SETTLED: Duration = Duration::from_secs(12);
+/// How long after the last change an agent has nothing left to do: it looks at its interfaces once more, at most every ten seconds, and a
+/// thread that has done something ends when it had nothing to do for another ten.
+const SETTLED: Duration = Duration::from_secs(25);
 
 /// How long wake-ups are counted.
 const WATCH: Duration = Duration::from_secs(60);
