@@ -168,15 +168,17 @@ fn the_host_is_listened_to_while_it_is_looked_at() {
     host.run(async |netlink| {
         let watch = HostWatch::start(&netlink, rule(&[])).await.unwrap();
         let heard = watch.heard();
-        let add = async |message| netlink.handle.link().add(message).execute().await.unwrap();
+        // Adds an interface, and waits until that is heard. Namespaces of other tests that end may hold the kernel's lock for seconds.
+        let add = async |message| {
+            netlink.handle.link().add(message).execute().await.unwrap();
+            tokio::time::timeout(Duration::from_secs(60), heard.notified()).await.expect("nobody listens");
+        };
         // A busy machine may be done with a look before somebody hears anything; not each time.
         for number in 0..50 {
             while tokio::time::timeout(Duration::from_millis(100), heard.notified()).await.is_ok() {}
             let before = watch.current().revision;
             add(LinkVeth::new(&format!("news{number}"), &format!("news{number}p")).build()).await;
-            heard.notified().await;
             add(LinkBridge::new(&format!("br-{number}")).build()).await;
-            heard.notified().await;
             if watch.current().revision == before {
                 return;
             }

@@ -32,8 +32,8 @@ impl Client {
         Ok(Self { runtime, sender })
     }
 
-    /// Sends a request and gives the answer's body, which must not be an error. It is not read: of 10,000 ports that takes a third as long as to
-    /// publish them, since nothing is optimized here.
+    /// Sends a request and gives the answer's body, which must not be an error. It is not parsed, which is
+    /// no part of the operation and takes long for 10,000 ports, since nothing is optimized here.
     pub(in crate::bench) fn send(&mut self, method: Method, path: &str, body: &Value) -> Result<Bytes> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let request = Request::builder()
