@@ -75,7 +75,7 @@ impl<A: Make> Work<A> {
         let search = &self.search;
         if attempt > 0 || search.ports == Ports::Choose {
             let mut after = self.original.after;
-            after.source_port = Be16::new(search.pool.candidate(attempt, search.inside, search.hash, search.random));
+            after.source_port = Be16::new(search.pool.candidate(attempt, search.inside, search.offset, search.random));
             self.original.after = after;
         }
         self.sibling = self.original.sibling(search.protocol);
@@ -130,8 +130,8 @@ pub struct PortSearch {
     ports: Ports,
     protocol: Protocol,
     inside: u16,
+    offset: u16,
     pool: Pool,
-    hash: u32,
     random: u32,
     /// What came of it.
     pub result: Result<(), DropReason>,
@@ -145,7 +145,7 @@ impl PortSearch {
         self.protocol = packet.protocol;
         self.inside = packet.tuple.source_port.get();
         self.pool = if query { Pool::IDENTIFIERS } else { config.pool };
-        self.hash = port::hash(config.secret, packet.protocol, packet.tuple.source, self.inside);
+        self.offset = port::offset(config.secret, packet.protocol, packet.tuple.source);
         // SAFETY: a plain helper call.
         self.random = unsafe { bpf_get_prandom_u32() };
         self.result = Err(DropReason::NoPort);

@@ -1,8 +1,9 @@
 //! SEMANTICS §7: translation does not get into the way of the host's own traffic. And what it is where a network asks for
 //! endpoint-independent mapping.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 
 use spandrel_tests::*;
 
@@ -61,6 +62,35 @@ fn long_datagrams_arrive() {
                 ask(&socket, to, &text).unwrap_or_else(|error| panic!("{} to {to}: {length}: {error}", from.name()));
             }
         }
+    }
+}
+
+/// Row 14: connections that a server closes first never meet each other's remains there. It remembers each one by its address and port, in
+/// TIME-WAIT, and may refuse what comes from there with timestamps of another port of the container (RFC 7323 §5.3, RFC 6191).
+#[test]
+fn connections_do_not_meet_what_is_left_of_others() {
+    // More than one container's flows may be (`--max-flows`), so that those that are over are swept.
+    const CONNECTIONS: usize = 20_000;
+    let site = Site::with_networks(["red"]);
+    let container = site.host.run_container("--name box --network red");
+    // Ports that many of the container's would have.
+    site.host.run_container("--name games --network red -p 20000-29999:20000-29999");
+    for family in Family::BOTH {
+        let far = Site::far(family);
+        let listener = site.internet.tcp_bind(far, TCP_PORT).unwrap();
+        let connect = || {
+            let mut client = TcpStream::connect((far, TCP_PORT)).unwrap();
+            let (server, seen) = listener.accept().unwrap();
+            drop(server);
+            assert_eq!(client.read(&mut [0]).unwrap(), 0, "the server closes first");
+            (seen.port(), client.local_addr().unwrap().port())
+        };
+        let mut known = HashMap::new();
+        let mixed_up = container.run(|| {
+            let connections = std::iter::repeat_with(connect).take(CONNECTIONS);
+            connections.filter(|&(seen, own)| *known.entry(seen).or_insert(own) != own).count()
+        });
+        assert_eq!(mixed_up, 0, "{family:?}: connections were seen as others before them");
     }
 }
 

@@ -6,7 +6,7 @@ use crate::packet::*;
 use crate::sequence::*;
 
 pub const PORT_RANGE: Difference = Difference {
-    what: "A container sends from a port below 10000 or in the host's ephemeral range.",
+    what: "A container sends from a port below 9000 or in the host's ephemeral range.",
     kernel: "The port is kept while it is free.",
     spandrel: "A port of the pool takes its place, the same for every destination.",
     reason: "Ports of the host's services and of its own connections are never given away (RFC 6056 §3.2).",
