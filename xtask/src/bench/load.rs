@@ -81,7 +81,7 @@ struct End<'e> {
 }
 
 /// Does a little work and tells how much of it counts.
-type Step = Box<dyn FnMut() -> io::Result<u64> + Send>;
+pub(super) type Step = Box<dyn FnMut() -> io::Result<u64> + Send>;
 
 impl Load {
     /// The name in a table.
@@ -182,11 +182,7 @@ impl Load {
                 let (from, to) = datagram_sockets(ends)?;
                 vec![client(cpus.client, send_datagrams(from)), server(receive_datagrams(to))]
             }
-            Load::UdpPacketsOnOne => {
-                let (from, to) = datagram_sockets(ends)?;
-                let (mut send, mut receive) = (send_datagrams(from), receive_datagrams(to));
-                vec![server(Box::new(move || send().and_then(|_| receive())))]
-            }
+            Load::UdpPacketsOnOne => vec![server(self.both_ends(ends)?)],
             Load::TcpExchanges => {
                 let (from, to) = connected(ends)?;
                 vec![client(cpus.server, ask(from)), server(answer(to))]
@@ -194,6 +190,32 @@ impl Load {
             Load::TcpConnections => {
                 let listener = listen(ends)?;
                 vec![client(cpus.server, open_connections(ends.dial)), server(accept_connections(listener))]
+            }
+            _ => return Err(ErrorKind::Unsupported.into()),
+        })
+    }
+
+    /// Opens the sockets for one thread, in the client's namespace, that does what both ends do: nobody has to be woken up, so a step costs
+    /// the same each time.
+    pub(super) fn both_ends(self, ends: &Ends) -> io::Result<Step> {
+        Ok(match self {
+            Load::UdpPacketsOnOne => {
+                let (from, to) = datagram_sockets(ends)?;
+                let (mut send, mut receive) = (send_datagrams(from), receive_datagrams(to));
+                Box::new(move || send().and_then(|_| receive()))
+            }
+            Load::TcpExchanges => {
+                let (mut from, mut to) = connected(ends)?;
+                Box::new(move || exchange(&mut from, &mut to))
+            }
+            Load::TcpConnections => {
+                let (listener, to) = (listen(ends)?, ends.dial);
+                Box::new(move || {
+                    let (mut client, mut server) = (connect(to)?, tuned(listener.accept()?.0)?);
+                    let count = exchange(&mut client, &mut server)?;
+                    drop(server);
+                    expect_end(&mut client).map(|()| count)
+                })
             }
             _ => return Err(ErrorKind::Unsupported.into()),
         })
@@ -318,6 +340,14 @@ fn ask(mut stream: TcpStream) -> Step {
     })
 }
 
+/// One byte there and one back.
+fn exchange(client: &mut TcpStream, server: &mut TcpStream) -> io::Result<u64> {
+    client.write_all(&[1])?;
+    read_some(server, &mut [0])?;
+    server.write_all(&[1])?;
+    read_some(client, &mut [0])
+}
+
 fn answer(mut stream: TcpStream) -> Step {
     Box::new(move || {
         read_some(&mut stream, &mut [0])?;
@@ -331,12 +361,16 @@ fn open_connections(to: SocketAddr) -> Step {
         let mut stream = connect(to)?;
         stream.write_all(&[1])?;
         let count = read_some(&mut stream, &mut [0])?;
-        // The server closes first, so that the client's port is free again.
-        match stream.read(&mut [0])? {
-            0 => Ok(count),
-            _ => Err(ErrorKind::InvalidData.into()),
-        }
+        expect_end(&mut stream).map(|()| count)
     })
+}
+
+/// Waits until the other end has closed. The server closes first, so that the client's port is free again.
+fn expect_end(stream: &mut TcpStream) -> io::Result<()> {
+    match stream.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(ErrorKind::InvalidData.into()),
+    }
 }
 
 fn accept_connections(listener: TcpListener) -> Step {

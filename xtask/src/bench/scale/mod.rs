@@ -5,21 +5,22 @@ pub(in crate::bench) mod client;
 pub(in crate::bench) mod crowd;
 mod rules;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use spandrel_tests::{Net, Site, V4};
 
-use super::BenchArgs;
-use super::load::{Cpus, Load};
+use super::load::{Cpus, Load, Step, bind};
 use super::peers::{DataPath, Ends};
 use super::plots::{Curves, Figure, Plot};
 use super::statistics::Estimate;
 use super::table;
+use super::{BenchArgs, by_turns};
 use crate::progress::items;
 use crowd::{Crowd, FIRST_PORT, PORT, Size};
 
@@ -34,6 +35,9 @@ const OPTIONS: &str = "--max-flows 600000 --idle-timeout udp-unanswered=3600";
 
 /// One sample is no longer than this: there are many, and they are of ratios.
 const PERIOD: Duration = Duration::from_millis(150);
+
+/// How long one host works before it is the other one's turn.
+const TURN: Duration = Duration::from_millis(3);
 
 /// How often every step of growth is measured; the last one is measured as often as the options say.
 const ROUNDS: u32 = 3;
@@ -170,19 +174,13 @@ fn measure_paths(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Samples>> {
                 all.push(Samples { size: crowd.size(), path, load, crowd: Vec::new(), small: Vec::new() });
             }
         }
-        for round in 0..rounds {
+        for _ in 0..rounds {
             for samples in &mut all {
-                let measure = |host| {
-                    let what = || format!("{} from {}", samples.load.plain_name(), samples.path.name());
-                    rate(samples.load, &ends(samples.path, host), cpus, period).with_context(what)
-                };
-                if round % 2 == 0 {
-                    samples.crowd.push(measure(crowd)?);
-                    samples.small.push(measure(&small)?);
-                } else {
-                    samples.small.push(measure(&small)?);
-                    samples.crowd.push(measure(crowd)?);
-                }
+                let hosts = [crowd, &small].map(|host| ends(samples.path, host));
+                let [crowd, small] = rates(samples.load, hosts.each_ref(), cpus, period)
+                    .with_context(|| format!("{} from {}", samples.load.plain_name(), samples.path.name()))?;
+                samples.crowd.push(crowd);
+                samples.small.push(small);
             }
         }
         Ok(all)
@@ -217,21 +215,43 @@ fn period(args: &BenchArgs) -> Duration {
     args.period().min(PERIOD)
 }
 
-/// How much gets done in a second of CPU time. Both ends share a CPU and keep it busy, so that on a quiet machine it is a second of time.
-fn rate(load: Load, ends: &Ends, cpus: Cpus, period: Duration) -> Result<f64> {
-    for _ in 0..TRIES {
-        let (start, before) = (Instant::now(), cpu_time()?);
-        // On a machine that is busy otherwise, a sample as short as this one may get no CPU at all.
-        if let Ok(rate) = load.generate(ends, cpus, period) {
-            return Ok(rate * start.elapsed().as_secs_f64() / (cpu_time()? - before).as_secs_f64());
+/// How much gets done in a second on two hosts. One thread does both ends of both, by turns so short that whatever else goes on meets
+/// both alike.
+fn rates(load: Load, hosts: [&Ends; 2], cpus: Cpus, period: Duration) -> Result<[f64; 2]> {
+    let measure = || {
+        let mut steps = [load.both_ends(hosts[0])?, load.both_ends(hosts[1])?];
+        let mut all = [Vec::new(), Vec::new()];
+        for round in 0..(period.as_millis() / TURN.as_millis()) as usize {
+            for host in by_turns(&[0, 1], round) {
+                let step = &mut steps[host];
+                all[host].push(hosts[host].client.run(|| turn(step, cpus.server))?);
+            }
         }
+        io::Result::Ok(all)
+    };
+    // On a machine that is busy otherwise, somebody may get no CPU for longer than a socket waits.
+    let all = (1..TRIES).find_map(|_| measure().ok()).map_or_else(measure, Ok)?;
+    let [Some(one), Some(other)] = all.map(|rates| Estimate::of(&rates)) else {
+        bail!("there was no time for a single turn")
+    };
+    if one.median == 0.0 || other.median == 0.0 {
+        bail!("nothing passed");
     }
-    load.generate(ends, cpus, period)
+    Ok([one.median, other.median])
 }
 
-/// What this process has used so far.
-fn cpu_time() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
+/// Does a load for a moment and tells how much gets done in a second. What the other host has pushed out of the caches comes back first.
+fn turn(step: &mut Step, cpu: usize) -> io::Result<f64> {
+    bind(Pid::from_raw(0), cpu)?;
+    let mut rate = 0.0;
+    for time in [TURN / 8, TURN] {
+        let (start, mut count) = (Instant::now(), 0);
+        while start.elapsed() < time {
+            count += step()?;
+        }
+        rate = count as f64 / start.elapsed().as_secs_f64();
+    }
+    Ok(rate)
 }
 
 /// The samples as tables with their explanation.
@@ -263,8 +283,8 @@ fn report_paths(all: &[Samples]) -> String {
     let header = ["On one host", "two containers", "the crowd", "ratio", "target"];
     let mut text = format!(
         "\nA host with {ports} published ports, {networks} networks, {endpoints} endpoints and {flows} live flows, next to one with two containers \
-         and one published port.\nMedians ± half of what their middle half spans; target: a ratio of at least {TARGET}. Rates are of CPU time; both ends share a \
-         CPU.\n\n{}",
+         and one published port.\nMedians ± half of what their middle half spans; target: a ratio of at least {TARGET}. One thread does both ends, on the two hosts \
+         by turns of {TURN:?}.\n\n{}",
         table::draw(header, 1, &rows)
     );
     if sizes.len() == 1 {

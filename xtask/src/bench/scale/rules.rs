@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use spandrel_tests::{Lab, Machine, Net, Uplink, V4};
 
-use super::{Axis, FIRST_PORT, LOADS, rate};
+use super::{Axis, FIRST_PORT, LOADS, rates};
 use crate::bench::load::{Cpus, Load};
 use crate::bench::peers::{DataPath, Ends, PORT, Published, filtered};
 use crate::bench::plots::{Bars, Figure, Plot};
 use crate::bench::statistics::Estimate;
-use crate::bench::{BenchArgs, by_turns, table};
+use crate::bench::{BenchArgs, table};
 use crate::progress::items;
 
 /// Under which numbers the first and the last port are published, over TCP and UDP; the last one's number inside. Those between them are
@@ -145,14 +145,14 @@ pub(super) fn measure(args: &BenchArgs) -> Result<Vec<Samples>> {
         all.extend(LOADS.map(|load| Samples { way, load, ports, many: Vec::new(), one: Vec::new() }));
     }
     let progress = items(u64::from(args.rounds()) * all.len() as u64);
-    for round in 0..args.rounds() as usize {
+    for _ in 0..args.rounds() {
         for samples in &mut all {
             progress.set_message(format!("nftables, {}", samples.name()));
-            for has_many in by_turns(&[true, false], round) {
-                let (host, into) = if has_many { (&many, &mut samples.many) } else { (&one, &mut samples.one) };
-                let rate = rate(samples.load, &host.ends(samples.way), cpus, period);
-                into.push(rate.with_context(|| format!("cannot measure {} through rules", samples.way.name()))?);
-            }
+            let hosts = [&many, &one].map(|host| host.ends(samples.way));
+            let [many, one] = rates(samples.load, hosts.each_ref(), cpus, period)
+                .with_context(|| format!("cannot measure {} through rules", samples.way.name()))?;
+            samples.many.push(many);
+            samples.one.push(one);
             progress.inc(1);
         }
     }
