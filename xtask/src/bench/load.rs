@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg, setsockopt, sockopt};
+use nix::sys::time::TimeVal;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use spandrel_tests::{Family, Net};
@@ -22,14 +23,17 @@ use spandrel_tests::{Family, Net};
 use super::peers::Ends;
 use super::tools::Tools;
 
-/// How long a load runs before it is measured: until buffers and windows have grown.
-const WARM_UP: Duration = Duration::from_millis(150);
+/// How long a load of ours runs before it is measured.
+const WARM_UP: Duration = Duration::from_millis(40);
 
 /// How long nothing at all may pass.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a socket waits before its thread looks whether time is up.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long a server waits for the next client before it does the same.
+const ACCEPT_TICK: Duration = Duration::from_millis(10);
 
 /// Content of a datagram.
 const DATAGRAM: usize = 64;
@@ -111,6 +115,15 @@ impl Load {
             Load::TcpStream | Load::TcpStreamOnOne => 8e-9,
             Load::LatencyMedian | Load::LatencyTail => 1.0,
             _ => 1e-3,
+        }
+    }
+
+    /// In how many slices a sample is taken, the peers' by turns. Ours start at once; and two threads on one CPU settle into one of several ways
+    /// to wake each other up, of which a sample should hold some.
+    pub(super) fn slices(self) -> u32 {
+        match self {
+            Load::UdpPackets | Load::UdpPacketsOnOne | Load::TcpExchanges | Load::TcpConnections => 8,
+            _ => 1,
         }
     }
 
@@ -261,8 +274,8 @@ fn repeat(cpu: usize, mut step: Step, stop: &AtomicBool, done: &AtomicU64) -> io
 
 fn listen(ends: &Ends) -> io::Result<TcpListener> {
     let listener = ends.server.run(|| TcpListener::bind(ends.listen))?;
-    // Accepting waits as long as reading does.
-    setsockopt(&listener, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(0, TICK.subsec_micros().into()))?;
+    // It is the time for accepting, too.
+    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::new(0, ACCEPT_TICK.subsec_micros().into()))?;
     Ok(listener)
 }
 

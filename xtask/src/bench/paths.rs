@@ -69,7 +69,12 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Series>> 
     let peers = Peer::ALL.into_iter().filter(wanted).collect();
     // A tail comes with its median.
     let skipped = |load: &Load| *load == Load::LatencyTail || (args.quick && NOT_QUICK.contains(load));
-    let loads: Vec<_> = TARGETS.iter().filter(|(_, load, ..)| !skipped(load)).collect();
+    let loads: Vec<_> = TARGETS
+        .iter()
+        .filter(|(_, load, ..)| {
+            !skipped(load) && std::env::var("LOADS").is_ok_and(|l| l.split(',').any(|l| l == format!("{load:?}")))
+        })
+        .collect();
 
     let lab = Lab::with(spandrel.to_path_buf());
     let (tools, cpus) = (Tools::new(&lab), Cpus::choose()?);
@@ -82,16 +87,26 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Series>> 
     let progress = items(u64::from(args.rounds()) * steps as u64);
     for round in 0..args.rounds() as usize {
         for &&(path, load, ..) in &loads {
-            for lane in by_turns(&of(path), round) {
-                let (what, whose) = (load.name(), lane.peer.name());
-                progress.set_message(format!("{}: {what}, {whose}", path.name()));
-                let samples = load.measure(&tools, &lane.ends, cpus, args.period());
-                let failed = || format!("cannot measure \"{what}\" of {whose}, {}", path.name());
-                for (load, sample) in samples.with_context(failed)? {
-                    record(&mut all, path, load, lane.peer, sample);
+            let slices = load.slices();
+            let mut sums: Vec<(Load, Peer, f64)> = Vec::new();
+            for slice in 0..slices as usize {
+                for lane in by_turns(&of(path), round * slices as usize + slice) {
+                    let (what, whose) = (load.name(), lane.peer.name());
+                    progress.set_message(format!("{}: {what}, {whose}", path.name()));
+                    let samples = load.measure(&tools, &lane.ends, cpus, args.period() / slices);
+                    let failed = || format!("cannot measure \"{what}\" of {whose}, {}", path.name());
+                    for (load, sample) in samples.with_context(failed)? {
+                        match sums.iter_mut().find(|(of, peer, _)| (*of, *peer) == (load, lane.peer)) {
+                            Some((.., sum)) => *sum += sample,
+                            None => sums.push((load, lane.peer, sample)),
+                        }
+                    }
                 }
-                progress.inc(1);
             }
+            for (load, peer, sum) in sums {
+                record(&mut all, path, load, peer, sum / f64::from(slices));
+            }
+            progress.inc(of(path).len() as u64);
         }
     }
     progress.finish_and_clear();
