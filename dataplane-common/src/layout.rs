@@ -390,6 +390,8 @@ impl Config {
     pub const RATED: u32 = 1;
     /// Flag: some network is [`Network::ENDPOINT_INDEPENDENT`].
     pub const ENDPOINT_INDEPENDENT: u32 = 2;
+    /// Flag: some UDP port is published.
+    pub const DATAGRAMS: u32 = 4;
 }
 
 /// Key of `SOCKET_PEERS`: a socket of the host, and what it really talks to.

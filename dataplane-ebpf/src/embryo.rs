@@ -36,6 +36,17 @@ pub fn find<A: Make>(packet: &Packet<A>, zone: Zone) -> Option<*mut Flow<A>> {
     if is_alive(flow) && is_of_direction(packet, flow) { Some(value) } else { None }
 }
 
+/// Finds the entry of a datagram to a published port whose flow it does not prove: logs and the like, which nobody answers. It goes the
+/// way of its entry as those of proven flows do, without asking the rules again. (What came by a socket's mapping ends with that, so it asks.)
+/// A function of its own for its stack.
+#[inline(never)]
+pub fn find_unanswered<A: Make>(packet: &Packet<A>) -> Option<*mut Flow<A>> {
+    let original = find(packet, Zone::OUTSIDE)?;
+    // SAFETY: as in `find`.
+    let published = unsafe { (*original).port } != 0;
+    if published && !is_proven(packet, original) { Some(original) } else { None }
+}
+
 /// Has the flow of this entry, the original direction's, just been proven by the packet?
 #[inline(always)]
 pub fn is_proven<A: Make>(packet: &Packet<A>, original: *mut Flow<A>) -> bool {

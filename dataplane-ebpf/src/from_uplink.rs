@@ -8,7 +8,7 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use dataplane_common::{
     DropReason, Flow, V4, V6, Zone,
     decision::{self, Verdict},
-    layout::Published,
+    layout::{Config, Published},
     wire::{
         Frame as _, Kind, Packet,
         ethernet::{self, Ethernet},
@@ -55,9 +55,13 @@ fn packet<A: Make>(skb: &Skb<'_>) -> Outcome {
         return early(skb, packet).map_err(|reason| Dropped::at(0, reason));
     }
     let mut entry = flow::find(packet, Zone::OUTSIDE);
-    if entry.is_none() && packet.kind == Kind::Fragment {
-        // Its packet's first one may have opened a flow that is not proven yet.
-        entry = embryo::find(packet, Zone::OUTSIDE);
+    if entry.is_none() {
+        entry = match packet.kind {
+            // Its packet's first one may have opened a flow that is not proven yet.
+            Kind::Fragment => embryo::find(packet, Zone::OUTSIDE),
+            Kind::Udp if maps::has_flag(Config::DATAGRAMS) => embryo::find_unanswered(packet),
+            _ => None,
+        };
     }
     if entry.is_none() {
         entry = match ask(skb, packet).map_err(|reason| Dropped::at(0, reason))? {

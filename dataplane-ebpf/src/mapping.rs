@@ -14,14 +14,14 @@ use dataplane_common::{
 use crate::{
     flow::{self, is_alive, now},
     make::{self, Make, Ports, Who, Work, work},
-    maps::config,
+    maps::has_flag,
     skb::Skb,
 };
 
 /// Is there a network that asks for such mappings?
 #[inline(always)]
 fn is_wanted() -> bool {
-    config().is_some_and(|config| config.flags & Config::ENDPOINT_INDEPENDENT != 0)
+    has_flag(Config::ENDPOINT_INDEPENDENT)
 }
 
 /// The key of whatever comes to a port of the host, if it is a mapping's.

@@ -200,6 +200,12 @@ pub fn config() -> Option<&'static Config> {
     CONFIG.get(0)
 }
 
+/// Has the agent set this flag, [`Config::RATED`] or another?
+#[inline(always)]
+pub fn has_flag(flag: u32) -> bool {
+    config().is_some_and(|config| config.flags & flag != 0)
+}
+
 /// May this client use the restricted port in a slot? The longest prefix decides: a list that allows all of IPv6 excepts the IPv4
 /// addresses that are mapped into it.
 #[inline(always)]

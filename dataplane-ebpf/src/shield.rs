@@ -18,7 +18,7 @@ use dataplane_common::{
 
 use crate::{
     drops::{Dropped, Outcome, finish},
-    maps::{self, Family, Maps, config},
+    maps::{self, Family, Maps, has_flag},
     rate,
     xdp::Buffer,
 };
@@ -55,7 +55,7 @@ fn packet<A: Family>(buffer: &Buffer<'_>) -> Outcome {
     let Some(header) = buffer.read::<A::Header>(ethernet::LEN) else { return Ok(PASS) };
     let (source, destination) = (A::source(&header), A::destination(&header));
     let of_container = Maps.network_of(source).is_some() || Maps.network_of(destination).is_some();
-    let limited = config().is_some_and(|config| config.flags & Config::RATED != 0);
+    let limited = has_flag(Config::RATED);
     if of_container || limited { look::<A>(buffer, of_container) } else { Ok(PASS) }
 }
 

@@ -97,12 +97,14 @@ impl Dataplane {
         self.follow_ports()
     }
 
-    /// Tells the shield whether any port limits its clients: where none does, it need not look for them. And takes away what no port needs
-    /// any more: programs on sockets, counters.
+    /// Tells the programs whether any port limits its clients, and whether any is UDP's: where none is, they need not look. And takes away what
+    /// no port needs any more: programs on sockets, counters.
     fn follow_ports(&mut self) -> Result<(), DataplaneError> {
         let limited = self.ports.values().flat_map(|port| &port.entries).any(|(_, value)| value.rate != 0);
+        let ports = self.published_ports();
         self.set_config_flag(Config::RATED, limited)?;
-        self.hook_sockets(self.published_ports())?;
+        self.set_config_flag(Config::DATAGRAMS, ports == Ports::WithUdp)?;
+        self.hook_sockets(ports)?;
         let needed: BTreeSet<u32> = self.ports.keys().map(|slot| place_of(*slot).0).collect();
         let spare: Vec<u32> = self.port_counters.keys().copied().filter(|place| !needed.contains(place)).collect();
         for place in spare {

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, os::fd::AsFd as _};
 
+use dataplane_common::layout::Config;
+
 use super::{packets::*, *};
 
 /// What a container may send to the outside, and the answer.
@@ -279,6 +281,38 @@ fn the_end_of_an_endpoint_ends_its_flows() {
             let config = bench.endpoint(A);
             bench.dataplane.set_endpoint(&config).unwrap();
             assert_eq!(bench.arrives(&reply).verdict, NEXT, "the next one in its slot does not inherit");
+        }
+    });
+}
+
+/// Datagrams that nobody answers go on while their port is published as it was, and no longer.
+#[test]
+fn datagrams_that_nobody_answers_follow_their_port() {
+    on_bench(|bench| {
+        let looks = |bench: &Bench| bench.dataplane.maps.config.get(&0, 0).unwrap().flags & Config::DATAGRAMS != 0;
+        for family in FAMILIES {
+            let log = Packet::outside(family.outside(), family.host(), Payload::Udp(4000, 514));
+            let arrives_at = |bench: &mut Bench| {
+                let run = bench.arrives(&log.frame());
+                (run.verdict == REDIRECT).then(|| read(&run.frame).destination)
+            };
+            assert_eq!((looks(bench), arrives_at(bench)), (false, None));
+            let mut port = Bench::port(family, 514, 514);
+            port.entries[0].protocol = Protocol::UDP;
+            bench.dataplane.publish(std::slice::from_ref(&port)).unwrap();
+            for _ in 0..3 {
+                assert_eq!((looks(bench), arrives_at(bench)), (true, Some(family.a())));
+            }
+            let elsewhere = PortConfig {
+                entries: vec![PortEntry { endpoint: B, container: family.b(), ..port.entries[0] }],
+                ..port.clone()
+            };
+            bench.dataplane.publish(&[elsewhere]).unwrap();
+            for _ in 0..3 {
+                assert_eq!(arrives_at(bench), Some(family.b()));
+            }
+            bench.dataplane.unpublish(&[port.slot]).unwrap();
+            assert_eq!((looks(bench), arrives_at(bench)), (false, None));
         }
     });
 }
