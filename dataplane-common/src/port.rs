@@ -80,7 +80,7 @@ impl Pool {
     pub fn candidate(&self, attempt: u32, inside: u16, offset: u16, random: u32) -> u16 {
         match attempt {
             0 if self.contains(inside) => inside,
-            0 | 1 => self.at(u32::from(offset) + u32::from(inside) + attempt * (self.len() / 2 | 1)),
+            0 | 1 => self.at(u32::from(offset) + u32::from(inside) + attempt * ((self.len() / 2) | 1)),
             _ => self.at(random.wrapping_add(attempt)),
         }
     }
