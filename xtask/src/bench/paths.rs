@@ -69,12 +69,7 @@ pub(super) fn measure(spandrel: &Path, args: &BenchArgs) -> Result<Vec<Series>> 
     let peers = Peer::ALL.into_iter().filter(wanted).collect();
     // A tail comes with its median.
     let skipped = |load: &Load| *load == Load::LatencyTail || (args.quick && NOT_QUICK.contains(load));
-    let loads: Vec<_> = TARGETS
-        .iter()
-        .filter(|(_, load, ..)| {
-            !skipped(load) && std::env::var("LOADS").is_ok_and(|l| l.split(',').any(|l| l == format!("{load:?}")))
-        })
-        .collect();
+    let loads: Vec<_> = TARGETS.iter().filter(|(_, load, ..)| !skipped(load)).collect();
 
     let lab = Lab::with(spandrel.to_path_buf());
     let (tools, cpus) = (Tools::new(&lab), Cpus::choose()?);
